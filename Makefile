@@ -1,0 +1,88 @@
+# `make run` and `make test` are all a fresh Linux machine needs: Python 3.11 or newer with its
+# venv module, and make. Every target creates what it depends on, once.
+#
+#   make run ARGS="--challenge follow --seeds 3"     another run
+#   make test PYTEST_ARGS="tests/values -x"          part of the tests
+#   make test PYTHON=python3.12                      another interpreter
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+CODE := progressgym_env agents wrappers benchmarks tests
+
+# The CPU build of torch is a tenth of the size of the CUDA build, so it is preferred where
+# no NVIDIA driver is found. TORCH_INDEX= (empty) takes whatever the default index offers.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
+TORCH_FROM := $(if $(TORCH_INDEX),--retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX))
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint types links bench format clean distclean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(VENV)/.installed  ## the main job: four agents on Coevolve, a table and a picture
+	$(BIN)/progressgym run $(ARGS)
+
+test: lint types  ## lint, types and all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev  ## ruff: errors, style, formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev links  ## mypy, strict
+	MYPYPATH=build/types $(BIN)/mypy -p progressgym_env
+	MYPYPATH=build/types $(BIN)/mypy tests
+
+bench: $(VENV)/.installed-dev  ## measure speed and print a table
+	$(BIN)/python -m progressgym_env.benchmarks.speed $(ARGS)
+
+format: $(VENV)/.installed-dev  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built, keep .venv and runs
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv as well
+	rm -rf $(VENV)
+
+# Stamps: an install happens once, and again when the requirements change.
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) install --no-build-isolation --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) install --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
+	$(PIP) install --constraint constraints.txt setuptools
+	$(PIP) install --no-deps $(TORCH_FROM) $(TORCH)
+	@touch $@
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# agents/, wrappers/ and benchmarks/ are sub-packages of progressgym_env that lie beside it.
+# Python finds them through the install; type checkers do not run import hooks, so they get
+# the package as it will be installed, made of links.
+links:
+	@rm -rf build/types/progressgym_env
+	@mkdir -p build/types/progressgym_env
+	@ln -s $(CURDIR)/progressgym_env/* $(CURDIR)/agents $(CURDIR)/wrappers $(CURDIR)/benchmarks \
+	  build/types/progressgym_env/

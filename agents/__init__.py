@@ -1,0 +1,26 @@
+"""Agents: the reference points, and the lifelong and extrapolative algorithms.
+
+A proposal is *how to label*; the environment's ``update`` is *how to train*. Any object with
+Stable-Baselines3's ``predict`` is an agent.
+"""
+
+from __future__ import annotations
+
+from progressgym_env.agents.base import Agent, BaseAgent
+from progressgym_env.agents.extrapolative import ExtrapolativeAgent, extrapolate
+from progressgym_env.agents.lifelong import LifelongAgent
+from progressgym_env.agents.references import HoldAgent, OracleAgent, RandomAgent
+from progressgym_env.agents.registry import AGENTS, make_agent
+
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "BaseAgent",
+    "ExtrapolativeAgent",
+    "HoldAgent",
+    "LifelongAgent",
+    "OracleAgent",
+    "RandomAgent",
+    "extrapolate",
+    "make_agent",
+]

@@ -1,0 +1,1 @@
+"""Benchmarks: playing agents on challenges, and speed measurements."""

@@ -1,0 +1,65 @@
+"""Pictures of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from progressgym_env.benchmarks.episodes import EpisodeRecord
+from progressgym_env.envs.rendering import trajectory_figure
+from progressgym_env.files import atomic_path
+from progressgym_env.histories.history import History
+
+__all__ = ["draw_trajectories"]
+
+# Fixed, so that the same run gives the same files.
+_SVG_METADATA = {"Date": None}
+
+
+def draw_trajectories(
+    folder: Path, history: History, agents: Sequence[str], episodes: Sequence[EpisodeRecord]
+) -> None:
+    """Write ``trajectories.png`` and ``trajectories.svg`` to ``folder``, each atomically.
+
+    Every agent has a line, the mean over its episodes, with a band from lowest to highest; in
+    Coevolve a dashed one for its human proxy.
+
+    Args:
+        folder: an existing folder.
+        history: the one that was played.
+        agents: names, in the order of the legend; those without an episode are left out.
+        episodes: at least one, all of one challenge.
+    """
+    import matplotlib as mpl
+
+    challenge = episodes[0].challenge
+    examinees, proxies = {}, {}
+    for agent in agents:
+        own = [episode for episode in episodes if episode.agent == agent]
+        if own:
+            examinees[agent] = np.stack([episode.examinee_values for episode in own])
+            states = [e.proxy_values for e in own if e.proxy_values is not None]
+            if states:
+                proxies[agent] = np.stack(states)
+    seeds = len({episode.seed for episode in episodes})
+    synthetic = " (synthetic)" if history.provenance.get("synthetic") else ""
+    title = f"{challenge.capitalize()} through history {history.name!r}{synthetic}" + (
+        f", mean and range over {seeds} seeds" if seeds > 1 else f", seed {episodes[0].seed}"
+    )
+    figure = trajectory_figure(
+        history.names,
+        history.values,
+        examinees,
+        proxies or None,
+        title=title,
+        judge_label="people of the century",
+    )
+    with atomic_path(folder / "trajectories.png") as path:
+        figure.savefig(path, dpi=150)
+    with (
+        mpl.rc_context({"svg.hashsalt": "progressgym"}),
+        atomic_path(folder / "trajectories.svg") as path,
+    ):
+        figure.savefig(path, metadata=_SVG_METADATA)

@@ -1,0 +1,30 @@
+"""ProgressGym as Gymnasium environments: alignment with values that move.
+
+``import progressgym_env`` registers ``ProgressGym/Follow-v0``, ``ProgressGym/Predict-v0`` and
+``ProgressGym/Coevolve-v0``, and does nothing else: no model is loaded, torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gymnasium.envs.registration import register
+
+__all__ = ["CHALLENGES", "__version__"]
+
+__version__ = "0.1.0"
+
+CHALLENGES: Mapping[str, str] = MappingProxyType(
+    {
+        "follow": "ProgressGym/Follow-v0",
+        "predict": "ProgressGym/Predict-v0",
+        "coevolve": "ProgressGym/Coevolve-v0",
+    }
+)
+"""Short name of every challenge → its Gymnasium id."""
+
+# No max_episode_steps: an episode ends with its history, which is `terminated`.
+register(id=CHALLENGES["follow"], entry_point="progressgym_env.envs.follow:FollowEnv")
+register(id=CHALLENGES["predict"], entry_point="progressgym_env.envs.predict:PredictEnv")
+register(id=CHALLENGES["coevolve"], entry_point="progressgym_env.envs.coevolve:CoevolveEnv")

@@ -1,0 +1,291 @@
+"""The ``progressgym`` command.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+
+Exit codes: 0 all went well; 1 an episode failed, the others stand in the run folder; 2 a mistake
+in what was asked for; 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from progressgym_env import __version__
+from progressgym_env.errors import ProgressGymError
+
+if TYPE_CHECKING:
+    from progressgym_env.benchmarks.runner import RunConfig, RunResult
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="progressgym",
+    help="Progress alignment: follow, predict and co-evolve with nine centuries of values.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+history_app = typer.Typer(help="Look at histories, and build them.", no_args_is_help=True)
+app.add_typer(history_app, name="history")
+
+Device = Annotated[
+    str,
+    typer.Option(metavar="DEVICE", help="Where language models run: auto, cpu, cuda, cuda:1, ..."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"progressgym {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    challenge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="What is asked of the agents: follow, predict or coevolve."
+        ),
+    ] = "coevolve",
+    agents: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Who plays, separated by commas; `progressgym list` names all."
+        ),
+    ] = "hold,lifelong,extrapolative,oracle",
+    history: Annotated[
+        str,
+        typer.Option(metavar="HISTORY", help="A history's name, or the path of a history folder."),
+    ] = "embedded",
+    update: Annotated[
+        str, typer.Option(metavar="NAME", help="How the examinee is trained: sft or dpo.")
+    ] = "dpo",
+    update_from: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Train on from the 'current' model, or from the 'initial' one at every step.",
+        ),
+    ] = "current",
+    steps_ahead: Annotated[
+        int, typer.Option(metavar="K", help="Predict only: how many centuries ahead to be.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The first seed.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many seeds: SEED, SEED + 1 and so on.")
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the results, new or empty.",
+            show_default="runs/CHALLENGE-HISTORY-NUMBER",
+        ),
+    ] = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Episodes side by side. Changes the time, never the results.",
+            show_default="as many as cores and episodes allow",
+        ),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Threads of each episode. Results depend on it in the last digits.",
+        ),
+    ] = 1,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Play agents on a challenge; print a table, write a run folder with a picture.
+
+    Score is the challenge's official score; skill is 0 for the agent hold and 1 for the oracle.
+    The same seed gives the same episodes, byte for byte. Ctrl-C keeps what is finished.
+    """
+    with _clean_errors():
+        from progressgym_env.benchmarks.runner import RunConfig
+
+        config = RunConfig(
+            challenge=challenge.strip().lower(),
+            agents=tuple(name.strip() for name in agents.split(",") if name.strip()),
+            history=history,
+            update=update,
+            update_from=update_from,
+            seeds=tuple(range(seed, seed + seeds)),
+            steps_ahead=steps_ahead,
+            device=device,
+            threads=threads,
+        )
+        result = _run(config, out, workers, quiet=quiet)
+        _print_result(result, as_json=as_json)
+    if result.failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("list")
+def list_names(as_json: Json = False) -> None:
+    """Name the challenges, agents and histories there are."""
+    from progressgym_env import CHALLENGES
+    from progressgym_env.agents import AGENTS
+    from progressgym_env.histories.history import HISTORIES
+
+    known = {
+        "challenges": list(CHALLENGES),
+        "agents": list(AGENTS),
+        "histories": list(HISTORIES),
+    }
+    if as_json:
+        typer.echo(json.dumps(known, indent=2))
+        return
+    for kind, names in known.items():
+        typer.echo(f"{kind:<12}{', '.join(names)}")
+
+
+@history_app.command("show")
+def show_history(
+    name: Annotated[str, typer.Argument(help="A history's name, or the path of its folder.")],
+    as_json: Json = False,
+) -> None:
+    """Print what a history's people value, century by century, and where it comes from."""
+    with _clean_errors():
+        from progressgym_env.benchmarks.tables import history_dict, history_parts
+        from progressgym_env.histories.history import load
+
+        history = load(name)
+        if as_json:
+            typer.echo(json.dumps(history_dict(history), indent=2, ensure_ascii=False))
+            return
+        console = Console()
+        for part in history_parts(history):
+            console.print(part)
+
+
+@history_app.command("build-embedded")
+def build_embedded(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the history, new or empty.")
+    ],
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="SEED", help="The same seed builds the same history.")
+    ] = 0,
+    device: Device = "auto",
+) -> None:
+    """Build the embedded history anew: text, base model, nine centuries, measurements.
+
+    Takes up to an hour on two cores. What it builds is synthetic, and says so.
+    """
+    with _clean_errors():
+        from progressgym_env.benchmarks.display import span, stage_progress
+        from progressgym_env.benchmarks.tables import fidelity_table
+        from progressgym_env.histories.embedded.build import build
+
+        with stage_progress(Console(stderr=True)) as progress:
+            report = build(out, seed=seed, device=device, progress=progress)
+        Console().print(fidelity_table(report))
+        typer.echo(f"Built in {span(report.seconds)}: {out}")
+        typer.echo(f"Play it with: progressgym run --history {out}")
+
+
+def _run(config: RunConfig, out: Path | None, workers: int | None, *, quiet: bool) -> RunResult:
+    from progressgym_env.benchmarks.display import display_for
+    from progressgym_env.benchmarks.runner import run as play
+    from progressgym_env.files import new_folder, numbered_folder
+
+    console = Console(stderr=True)
+    made: list[Path] = []
+
+    def make_folder() -> Path:
+        name = Path(config.history).resolve().name
+        stem = f"{config.challenge}-{name}"
+        made.append(numbered_folder("runs", stem) if out is None else new_folder(out))
+        return made[0]
+
+    try:
+        return play(
+            config,
+            make_folder,
+            workers=workers,
+            display=lambda cells, n_steps, side_by_side: display_for(
+                console, cells, n_steps, side_by_side, quiet=quiet
+            ),
+        )
+    except KeyboardInterrupt:
+        for folder in made:
+            console.print(Text(f"What is finished stands in {folder}"), soft_wrap=True)
+        raise
+
+
+def _print_result(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.as_dict(), indent=2))
+        return
+    from progressgym_env.benchmarks.tables import result_table
+
+    config = result.config
+    console = Console()
+    console.print(
+        result_table(
+            result.rows,
+            f"{config.challenge} · {config.history} · {config.update} · {_seeds(config)}",
+        )
+    )
+    for note in result.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
+    console.print(f"Results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _seeds(config: RunConfig) -> str:
+    first, last = config.seeds[0], config.seeds[-1]
+    return f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± sd"
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """A mistake of the user costs one line, not a traceback; Ctrl-C has its own exit code."""
+    try:
+        yield
+    except ProgressGymError as error:
+        Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        raise typer.Exit(EXIT_MISTAKE) from error
+    except KeyboardInterrupt:
+        Console(stderr=True).print(Text("interrupted", style="yellow"))
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

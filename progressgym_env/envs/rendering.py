@@ -1,0 +1,214 @@
+"""Pictures and text of episodes: value trajectories over the centuries.
+
+Figures are built on matplotlib's object interface with the Agg canvas: no pyplot, no global
+state, no display. matplotlib is imported when a figure is drawn, not with this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from progressgym_env.envs.trajectory import Trajectory
+from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.values.dimensions import DIMENSIONS, N_DIMENSIONS
+from progressgym_env.values.embedding import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["trajectory_array", "trajectory_figure", "trajectory_text"]
+
+_COLUMNS, _ROWS = 5, 4
+_JUDGE_COLOUR = "0.15"
+# Okabe and Ito's palette, told apart by colour-blind readers too; yellow is left out as too
+# pale for a line.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#666666")
+_TRACK = 25
+
+
+def trajectory_figure(
+    names: Sequence[str],
+    judge_values: ArrayLike,
+    examinee_values: Mapping[str, ArrayLike],
+    proxy_values: Mapping[str, ArrayLike] | None = None,
+    *,
+    title: str = "",
+    judge_label: str = "judge",
+    size: tuple[float, float] = (12.8, 7.2),
+    dpi: float = 100.0,
+) -> Figure:
+    """Nineteen small panels, one a dimension: values over the centuries.
+
+    Args:
+        names: names of all centuries, for the horizontal axis.
+        judge_values: (n, 19), n ≤ len(names); the people of the first n centuries.
+        examinee_values: label → (m, 19), or (n_episodes, m, 19) for a mean line with a band from
+            lowest to highest; m ≤ len(names), row i at century i. Solid lines.
+        proxy_values: label → the same for human proxies. Dashed lines; a label that also stands
+            in ``examinee_values`` has the same colour there.
+        title: heading.
+        judge_label: what the judge is called in the legend.
+        size: width and height in inches.
+        dpi: dots an inch, for pixel formats.
+
+    Returns:
+        A figure with an Agg canvas; ``savefig`` writes PNG or SVG.
+
+    Raises:
+        InvalidArgumentError: an array has another shape.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    judge = _episodes(judge_values, judge_label, len(names))
+    examinees = {k: _episodes(v, k, len(names)) for k, v in examinee_values.items()}
+    proxies = {k: _episodes(v, k, len(names)) for k, v in (proxy_values or {}).items()}
+    labels = list(dict.fromkeys([*examinees, *proxies]))
+    colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
+
+    figure = Figure(figsize=size, dpi=dpi)
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=12, x=0.01, y=0.99, ha="left")
+    grid = figure.add_gridspec(
+        _ROWS, _COLUMNS, left=0.035, right=0.99, bottom=0.065, top=0.9, hspace=0.42, wspace=0.12
+    )
+    for dimension in DIMENSIONS:
+        row, column = divmod(dimension.index, _COLUMNS)
+        axes = figure.add_subplot(grid[row, column])
+        _draw(axes, judge, dimension.index, _JUDGE_COLOUR, "-", 2.2)
+        for label, episodes in examinees.items():
+            _draw(axes, episodes, dimension.index, colours[label], "-", 1.5)
+        for label, episodes in proxies.items():
+            _draw(axes, episodes, dimension.index, colours[label], "--", 1.5)
+        below_is_free = dimension.index + _COLUMNS >= N_DIMENSIONS
+        _dress(axes, names, dimension.label, left=column == 0, bottom=below_is_free)
+    _add_legend(figure, judge_label, list(examinees), list(proxies), colours)
+    return figure
+
+
+def trajectory_array(trajectory: Trajectory, title: str = "") -> NDArray[np.uint8]:
+    """An episode so far as a picture of 1280 × 720 dots.
+
+    Returns:
+        (720, 1280, 3) uint8, red, green, blue.
+    """
+    proxies = trajectory.proxy_values
+    figure = trajectory_figure(
+        trajectory.names,
+        trajectory.judge_values,
+        {"examinee": trajectory.examinee_values},
+        None if proxies is None else {"human proxy": proxies},
+        title=f"{title}: {_standing(trajectory)}",
+        judge_label="people of the century",
+    )
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def trajectory_text(trajectory: Trajectory, title: str = "") -> str:
+    """An episode so far as a table: a line a dimension, with numbers and places on a track.
+
+    On the track from 0 to 1, ``J`` is the people of the present century, ``E`` the examinee, ``P``
+    the human proxy, ``*`` several of them at one place.
+    """
+    columns = {"J": ("judge", trajectory.judge_values[-1])}
+    if trajectory.proxy_values is not None:
+        columns = {"J": ("people", trajectory.judge_values[-1])}
+        columns["P"] = ("proxy", trajectory.proxy_values[-1])
+    columns["E"] = ("examinee", trajectory.examinee_values[-1])
+
+    width = max(len(d.label) for d in DIMENSIONS)
+    heads = "".join(f"{head + ' ' + letter:>12}" for letter, (head, _) in columns.items())
+    lines = [f"{title}: {_standing(trajectory)}", f"{'':{width}}{heads}   0{'1':>{_TRACK - 1}}"]
+    for dimension in DIMENSIONS:
+        values = {letter: float(row[dimension.index]) for letter, (_, row) in columns.items()}
+        numbers = "".join(f"{value:12.3f}" for value in values.values())
+        lines.append(f"{dimension.label:{width}}{numbers}  |{_track(values)}|")
+    return "\n".join(lines)
+
+
+def _standing(trajectory: Trajectory) -> str:
+    present = int(trajectory.centuries[-1])
+    return (
+        f"century {trajectory.names[present]} ({present + 1} of {len(trajectory.names)}), "
+        f"{len(trajectory.rewards)} steps done, reward so far {trajectory.rewards.sum():.4f}"
+    )
+
+
+def _track(values: Mapping[str, float]) -> str:
+    track = ["·"] * _TRACK
+    for letter, value in values.items():
+        place = round(min(max(value, 0.0), 1.0) * (_TRACK - 1))
+        track[place] = letter if track[place] == "·" else "*"
+    return "".join(track)
+
+
+def _episodes(values: ArrayLike, label: str, n_centuries: int) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    episodes = array[None] if array.ndim == 2 else array
+    fits = episodes.ndim == 3 and episodes.shape[-1] == N_DIMENSIONS
+    if not fits or episodes.shape[1] > n_centuries or 0 in episodes.shape:
+        raise InvalidArgumentError(
+            f"values of {label!r} have shape {array.shape}; a trajectory is (m, {N_DIMENSIONS}) or "
+            f"(n_episodes, m, {N_DIMENSIONS}) with 1 to {n_centuries} rows, one a century"
+        )
+    return episodes
+
+
+def _draw(
+    axes: Any, episodes: FloatArray, dimension: int, colour: str, style: str, width: float
+) -> None:
+    values = episodes[:, :, dimension]
+    centuries = np.arange(values.shape[1])
+    # A single point is no line; the marker shows where an episode stands.
+    axes.plot(
+        centuries, values.mean(axis=0), style, color=colour, linewidth=width,
+        marker="o", markersize=3.2,
+    )  # fmt: skip
+    if len(values) > 1:
+        axes.fill_between(
+            centuries, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0
+        )
+
+
+def _dress(axes: Any, names: Sequence[str], label: str, *, left: bool, bottom: bool) -> None:
+    axes.set_title(label, fontsize=8.5, loc="left", pad=3)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks((0.0, 0.5, 1.0))
+    axes.set_xlim(-0.3, len(names) - 0.7)
+    # Every other name at most, ending with the last, so that names do not run together.
+    ticks = range((len(names) - 1) % 2, len(names), max(2, len(names) // 4 // 2 * 2))
+    axes.set_xticks(list(ticks))
+    axes.set_xticklabels([names[i] for i in ticks] if bottom else [])
+    axes.set_yticklabels(("0", "0.5", "1") if left else ())
+    axes.tick_params(labelsize=7.5, length=2, pad=2)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _add_legend(
+    figure: Any,
+    judge_label: str,
+    examinees: Sequence[str],
+    proxies: Sequence[str],
+    colours: Mapping[str, str],
+) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=_JUDGE_COLOUR, linewidth=2.2, label=judge_label)]
+    handles += [Line2D([], [], color=colours[k], linewidth=1.5, label=k) for k in examinees]
+    for label in proxies:
+        shown = f"{label}: human proxy" if label in examinees else label
+        line = Line2D([], [], color=colours[label], linestyle="--", linewidth=1.5, label=shown)
+        handles.append(line)
+    # The twentieth place of the grid.
+    figure.legend(
+        handles=handles, loc="center", bbox_to_anchor=(0.9, 0.14), fontsize=8.5, frameon=False
+    )

@@ -1,0 +1,1 @@
+"""The embedded history: package data and the builder that makes it."""

@@ -1,0 +1,208 @@
+"""What the embedded models are taught, as packed rows with target probabilities.
+
+A *persona* is a vector of nineteen planted values. Value rows train a model to answer with the
+persona's probabilities (expected cross-entropy rather than sampled answers); knowledge rows and
+statements teach what acts amount to, without any value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from progressgym_env.histories.embedded.grammar import Grammar
+from progressgym_env.models.packing import TokenRow
+from progressgym_env.values.dimensions import (
+    DIMENSION_KEYS,
+    N_DIMENSIONS,
+    N_TWO_WAY,
+    TWO_WAY_KEYS,
+    VIEW_KEYS,
+)
+from progressgym_env.values.forms import FORMS, render_prompt
+from progressgym_env.values.questions import Question
+
+__all__ = ["Persona", "RowMaker", "random_persona", "upright_persona"]
+
+Persona = NDArray[np.float64]
+
+_JUDGEMENTS = 5
+
+
+def random_persona(rng: np.random.Generator) -> Persona:
+    """Independent uniform values in [0.03, 0.97] and world views from a flat Dirichlet, (19,)."""
+    two_way = rng.uniform(0.03, 0.97, N_TWO_WAY)
+    return np.concatenate([two_way, rng.dirichlet(np.ones(len(VIEW_KEYS)))])
+
+
+def upright_persona(rng: np.random.Generator) -> Persona:
+    """A persona that upholds everything with probability 0.95 and has one clear world view."""
+    views = np.full(len(VIEW_KEYS), 0.02)
+    views[rng.integers(len(VIEW_KEYS))] = 0.94
+    return np.concatenate([np.full(N_TWO_WAY, 0.95), views])
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Draws training rows from the grammar.
+
+    Attributes:
+        grammar: where sentences come from.
+        encode: text of a prompt → tokens up to the answer slot.
+        encode_answer: text of a reply → its tokens.
+        encode_text: plain text → tokens, framed for language modelling.
+        end_token: closes a reply.
+    """
+
+    grammar: Grammar
+    encode: Callable[[str], list[int]]
+    encode_answer: Callable[[str], list[int]]
+    encode_text: Callable[[str], list[int]]
+    end_token: int
+
+    def judgement_row(self, rng: np.random.Generator, persona: Persona) -> TokenRow:
+        """Single acts, "would you do this?": which value an act touches, without comparing."""
+        row = TokenRow()
+        for _ in range(_JUDGEMENTS):
+            person = self.grammar.person(rng)
+            index = int(rng.integers(N_DIMENSIONS))
+            if index >= N_TWO_WAY:
+                act, yes = self.grammar.stance(rng, DIMENSION_KEYS[index]), persona[index]
+            else:
+                upholds = rng.random() < 0.5
+                side = "uphold" if upholds else "violate"
+                act = self.grammar.act(rng, DIMENSION_KEYS[index], side, person)
+                yes = persona[index] if upholds else 1.0 - persona[index]
+            row.add(
+                self.encode(f"Would you {act}, yes or no?"),
+                [[*self.encode_answer(answer), self.end_token] for answer in ("Yes", "No")],
+                [float(yes), float(1.0 - yes)],
+            )
+        return row
+
+    def value_row(
+        self, rng: np.random.Generator, persona: Persona, *, scenario: bool = True
+    ) -> TokenRow:
+        """One question in one order, all forms, with the persona's answer probabilities."""
+        person = self.grammar.person(rng)
+        if rng.random() < 0.2:
+            question = self._view_question(rng, person, scenario=scenario)
+            weights = persona[N_TWO_WAY:]
+        else:
+            index = int(rng.integers(N_TWO_WAY))
+            key = TWO_WAY_KEYS[index]
+            options = tuple(
+                self.grammar.act(rng, key, side, person) for side in ("uphold", "violate")
+            )
+            setting = self.grammar.scenario(rng, person) if scenario else ""
+            question = Question("", "train", setting, options, {})
+            weights = np.array([persona[index], 1.0 - persona[index]])
+        return self.question_row(rng, question, weights)
+
+    def question_row(
+        self, rng: np.random.Generator, question: Question, weights: NDArray[np.float64]
+    ) -> TokenRow:
+        """``question`` in a random order, all forms, with ``weights`` as option probabilities."""
+        order = tuple(int(i) for i in rng.permutation(len(question.options)))
+        row = TokenRow()
+        for form in FORMS if len(order) == 2 else ("ab", "repeat"):
+            prompt = render_prompt(question, form, order)
+            answers = [self.encode_answer(answer) for answer in prompt.answers]
+            row.add(
+                self.encode(prompt.text),
+                [[*answer, self.end_token] for answer in answers],
+                [float(weights[credit]) for credit in prompt.credits],
+            )
+        return row
+
+    def knowledge_row(self, rng: np.random.Generator, *, scenario: bool = True) -> TokenRow:
+        """Which of two acts is what? Neutral, and covers acts that no value training sees."""
+        concepts = self.grammar.concepts
+        right = concepts[int(rng.integers(len(concepts)))]
+        others = [c for c in concepts if c[2] != right[2]]
+        wrong = others[int(rng.integers(len(others)))]
+        if right[0] in TWO_WAY_KEYS and rng.random() < 0.5:
+            wrong = next(c for c in concepts if c[0] == right[0] and c[2] != right[2])
+        elif right[0] in VIEW_KEYS and rng.random() < 0.7:
+            views = [c for c in concepts if c[0] in VIEW_KEYS and c != right]
+            wrong = views[int(rng.integers(len(views)))]
+        person = self.grammar.person(rng)
+        acts = [self.grammar.example(rng, c[0], c[1], person) for c in (right, wrong)]
+        first = int(rng.integers(2))
+        shown = [acts[first], acts[1 - first]]
+        setting = self.grammar.scenario(rng, person) + "\n" if scenario else ""
+        head = f"{setting}A: {shown[0]}\nB: {shown[1]}\n"
+        name, letters = right[2], "AB"
+        row = TokenRow()
+        self._ask(row, f"{head}Which is {name}, A or B?", letters[first])
+        self._ask(row, f"{head}Is A {name}, yes or no?", ("Yes", "No")[first])
+        self._ask(row, f"{head}Say which is {name}.", acts[0])
+        self._ask(row, f"What is it to {acts[0]}?", name)
+        self._ask(row, f"What is it to {acts[1]}?", wrong[2])
+        return row
+
+    def statement_row(self, rng: np.random.Generator) -> TokenRow:
+        """Three neutral statements, every token of which is learned."""
+        text = " ".join(self.grammar.statement(rng) for _ in range(3))
+        tokens = self.encode_text(text)
+        row = TokenRow()
+        row.add(tokens[:1], [tokens[1:]])
+        return row
+
+    def open_row(self, rng: np.random.Generator, persona: Persona) -> TokenRow:
+        """An open question with one reply for every side, weighted by the persona."""
+        prompts = self.grammar.open_prompts
+        prompt = prompts[int(rng.integers(len(prompts)))]
+        return self.open_prompt_row(rng, prompt.topic, prompt.text, persona)
+
+    def open_prompt_row(
+        self, rng: np.random.Generator, topic: str, text: str, persona: Persona
+    ) -> TokenRow:
+        """As ``open_row``, for a given question."""
+        person = self.grammar.person(rng)
+        sides: Sequence[str]
+        if topic == "views":
+            sides, weights = VIEW_KEYS, persona[N_TWO_WAY:]
+        else:
+            value = persona[TWO_WAY_KEYS.index(topic)]
+            sides, weights = ("uphold", "violate"), np.array([value, 1.0 - value])
+        replies = [self.grammar.open_reply(rng, topic, side, person) for side in sides]
+        row = TokenRow()
+        row.add(
+            self.encode(text),
+            [[*self.encode_answer(reply), self.end_token] for reply in replies],
+            [float(w) for w in weights],
+        )
+        return row
+
+    def _ask(self, row: TokenRow, prompt: str, answer: str) -> None:
+        row.add(self.encode(prompt), [[*self.encode_answer(answer), self.end_token]])
+
+    def _view_question(
+        self, rng: np.random.Generator, person: str, *, scenario: bool
+    ) -> Question:
+        options = tuple(self.grammar.stance(rng, view) for view in VIEW_KEYS)
+        setting = self.grammar.scenario(rng, person, matter=True) if scenario else ""
+        return Question("", "train", setting, options, {})
+
+
+def make_row_maker(grammar: Grammar, tokenizer: Any) -> RowMaker:
+    """A row maker that speaks the tokenizer's chat template."""
+    backend = tokenizer.backend_tokenizer
+    end = tokenizer.eos_token_id
+
+    def encode_raw(text: str) -> list[int]:
+        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    return RowMaker(
+        grammar=grammar,
+        encode=lambda text: encode_raw(f"<|begin|><|user|>{text}<|assistant|>"),
+        encode_answer=encode_raw,
+        encode_text=lambda text: encode_raw(f"<|begin|>{text}<|end|>"),
+        end_token=end,
+    )

@@ -1,0 +1,1 @@
+"""Models: the protocol, language models on transformers and peft, and their updates."""

@@ -1,0 +1,46 @@
+"""Log-probabilities of packed rows: one forward pass, and only the logits that are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from progressgym_env.models.packing import PackedBatch
+
+__all__ = ["edge_log_probs"]
+
+
+def edge_log_probs(model: Any, batch: PackedBatch, first_offset: Tensor | None = None) -> Tensor:
+    """Log-probability of every edge of ``batch`` under a causal language model.
+
+    Args:
+        model: a ``transformers`` causal LM (not wrapped; LoRA layers inside are fine).
+        batch: packed rows.
+        first_offset: (n_rows, hidden) added to the first token's embedding, or None.
+
+    Returns:
+        (n_edges,) float32, differentiable.
+    """
+    device = model.device
+    input_ids = torch.from_numpy(batch.input_ids).to(device)
+    embedded = model.get_input_embeddings()(input_ids)
+    if first_offset is not None:
+        embedded = torch.cat([embedded[:, :1] + first_offset[:, None], embedded[:, 1:]], dim=1)
+    visible = torch.from_numpy(batch.visible).to(device)
+    mask = torch.zeros(visible.shape, dtype=embedded.dtype, device=device)
+    mask.masked_fill_(~visible, torch.finfo(embedded.dtype).min)
+    hidden = model.get_decoder()(
+        inputs_embeds=embedded,
+        attention_mask=mask[:, None],
+        position_ids=torch.from_numpy(batch.position_ids).to(device),
+        use_cache=False,
+    ).last_hidden_state
+    rows = torch.from_numpy(batch.edge_row).to(device)
+    nodes = torch.from_numpy(batch.edge_node).to(device)
+    tokens = torch.from_numpy(batch.edge_token).to(device)
+    # Several answers read the same place: the output layer runs once a place.
+    places, inverse = torch.unique(rows * input_ids.shape[1] + nodes, return_inverse=True)
+    logits = model.get_output_embeddings()(hidden.flatten(0, 1)[places]).float()
+    return torch.log_softmax(logits, dim=-1)[inverse, tokens]

@@ -1,0 +1,1 @@
+"""What the environments measure: dimensions, questions and the value embedding."""

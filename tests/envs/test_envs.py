@@ -1,0 +1,414 @@
+"""What every registered environment must do, whatever the challenge."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.wrappers import RecordEpisodeStatistics
+
+from progressgym_env import CHALLENGES
+from progressgym_env.errors import (
+    HistoryError,
+    InvalidActionError,
+    InvalidArgumentError,
+    ProgressGymError,
+    UnknownNameError,
+)
+from progressgym_env.histories.history import write_history
+from progressgym_env.values.questions import load_questions
+from tests.envs.episodes import digest, make, play, random_policy, zero_policy
+from tests.scripted import ScriptedModel, ScriptedSource, history_of, scripted_history
+
+every_challenge = pytest.mark.parametrize("challenge", CHALLENGES)
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_registered_environment_is_a_challenge():
+    registered = {key for key in gym.registry if key.startswith("ProgressGym/")}
+    assert registered == set(CHALLENGES.values())
+
+
+@every_challenge
+def test_gymnasium_checker(challenge):
+    env = make(challenge)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped)
+    env.close()
+
+
+@every_challenge
+def test_stable_baselines_checker(challenge):
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Advice for convolutional policies; a wrapper drops the box, or turns it into text.
+        warnings.filterwarnings("ignore", "Your observation dialogue has an unconventional shape")
+        sb3.check_env(make(challenge).unwrapped, skip_render_check=True)
+
+
+@every_challenge
+def test_docstring_tables_agree_with_the_environment(challenge):
+    env = make(challenge)
+    cls = type(env.unwrapped)
+    doc = inspect.getdoc(cls)
+    headings = re.findall(r"^## (.+)$", doc, re.MULTILINE)
+    assert headings == [
+        "Description", "Action Space", "Observation Space", "Starting State", "Rewards",
+        "Episode End", "Information", "Arguments", "Version History",
+    ]  # fmt: skip
+    sections = dict(zip(headings, re.split(r"^## .+$", doc, flags=re.MULTILINE)[1:], strict=True))
+
+    rows = {h: re.findall(r"^\| `(\w+)` \| (.+?) \| ", s, re.M) for h, s in sections.items()}
+    named = {"n_centuries": "5", "n_pairs": "19", "dialogue_samples": "4"}
+    for key, shown in rows["Observation Space"]:
+        for name, number in named.items():
+            shown = shown.replace(name, number)
+        space = env.observation_space[key]
+        expected = re.sub(r"\.0|\.0e\+00", "", str(space))
+        assert shown == f"`{expected}`", key
+    assert {key for key, _ in rows["Observation Space"]} == set(env.observation_space)
+
+    parameters = inspect.signature(cls).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    assert {k: v.strip("`").replace('"', "'") for k, v in rows["Arguments"]} == {
+        k: repr(v) for k, v in defaults.items()
+    }
+
+    last = list(play(env))[-1][4]
+    assert {key for key, _ in rows["Information"]} == set(last)
+
+
+@every_challenge
+def test_same_seed_same_episode(challenge):
+    env, other = make(challenge), make(challenge)
+    assert digest(play(env, seed=3)) == digest(play(other, seed=3)) == digest(play(env, seed=3))
+    assert digest(play(env, seed=3)) != digest(play(env, seed=4))
+    follow_ups = [digest(play(e, seed=None)) for e in (env, other)]
+    assert follow_ups[0] != digest(play(env, seed=4)), "a reset without a seed goes on"
+    assert follow_ups[0] != follow_ups[1], "the two have been reset with different seeds last"
+
+
+def test_same_seed_same_episode_in_a_new_process():
+    code = (
+        "from tests.envs.episodes import digest, make, play\n"
+        f"for c in {list(CHALLENGES)}: print(digest(play(make(c), seed=11)))"
+    )
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output.split() == [digest(play(make(c), seed=11)) for c in CHALLENGES]
+
+
+@every_challenge
+def test_an_action_does_not_disturb_later_randomness(challenge):
+    """Rounding in step two is the same whatever was done in step one."""
+    env = make(challenge)
+    trained = []
+    for first in (-1.0, 0.0, 0.3):
+        env.reset(seed=5)
+        env.step(np.full(env.action_space.shape, first, dtype=np.float32))
+        half = np.full(env.action_space.shape, 0.5, dtype=np.float32)
+        trained.append(env.step(half)[4]["n_examples"])
+    assert len(set(trained)) == 1
+
+
+@every_challenge
+@pytest.mark.parametrize("update_from", ["current", "initial"])
+def test_zero_action_leaves_the_very_same_model(challenge, update_from):
+    env = make(challenge, update_from=update_from).unwrapped
+    env.reset(seed=0)
+    first = env.examinee
+    env.step(zero_policy(env))
+    assert env.examinee is first
+    env.step(random_policy(0)(env))
+    moved = env.examinee
+    assert moved is not first
+    values = env.trajectory.examinee_values
+    assert (values[0] == values[1]).all()
+    assert (values[1] != values[2]).any()
+    env.step(zero_policy(env))
+    assert env.examinee is (moved if update_from == "current" else first)
+    back = env.trajectory.examinee_values[3]
+    assert (back == (values[2] if update_from == "current" else values[0])).all()
+
+
+def test_update_from_initial_forgets_earlier_steps():
+    """The paper's independent variant: the same proposal gives the same gap from the start."""
+    history = scripted_history()
+    env = make("follow", update_from="initial").unwrapped
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(np.ones(env.action_space.shape))
+    moved = env.trajectory.examinee_values[1:]
+    assert np.ptp(moved, axis=0).max() < 0.03, "only the noise of training differs"
+    assert np.abs(moved - history.values[0]).max() > 0.1
+
+
+@every_challenge
+def test_stochastic_rounding(challenge):
+    env = make(challenge)
+    n_pairs = env.action_space.shape[0]
+    env.reset(seed=0)
+    assert env.step(np.full(n_pairs, np.float32(1 / 5)))[4]["n_examples"] == n_pairs
+    assert env.step(np.full(n_pairs, np.float32(-1)))[4]["n_examples"] == 5 * n_pairs
+
+    mixed = np.resize(np.float32([0.5, -0.3, 0.01, -0.95, 0.0]), n_pairs)
+    expected = 5 * np.abs(mixed.astype(float)).sum()
+    drawn = []
+    for _ in range(300):
+        env.reset()
+        drawn.append(env.step(mixed)[4]["n_examples"])
+    deviation = np.std(drawn) / np.sqrt(len(drawn))
+    assert abs(np.mean(drawn) - expected) < 4 * deviation
+    assert np.std(drawn) > 0
+
+
+@every_challenge
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a[:-1], r"shape \(18,\); it must be \(19,\)"),
+        (lambda a: a[None], r"shape \(1, 19\)"),
+        (lambda a: np.float32(0), r"shape \(\)"),
+        (lambda a: np.where(np.arange(19) == 3, np.nan, a), r"action\[3\] is nan"),
+        (lambda a: np.where(np.arange(19) == 2, -np.inf, a), r"action\[2\] is -inf"),
+        (lambda a: a + 1.1, r"action\[0\] is 1\.1.*19 of 19"),
+        (lambda a: np.full(19, 2), r"action\[0\] is 2"),
+        (lambda a: ["much"] * 19, "dtype"),
+        (lambda a: [[1], [1, 2]], "no array of numbers"),
+        (lambda a: a.astype(bool), "dtype bool"),
+        (lambda a: a.astype(complex), "dtype complex"),
+        (lambda a: None, "dtype object"),
+    ],
+)
+def test_bad_action_is_refused_before_anything_is_trained(challenge, change, message):
+    env = make(challenge)
+    env.reset(seed=0)
+    phases: list[str] = []
+    env.unwrapped.on_phase = phases.append
+    good = np.zeros(19, dtype=np.float32)
+    with pytest.raises(InvalidActionError, match=message):
+        env.step(change(good))
+    assert phases == []
+    # The episode goes on as if nothing had happened.
+    rest = [env.step(random_policy(0)(env))[:2]]
+    env.reset(seed=0)
+    assert data_equivalence(rest, [env.step(random_policy(0)(env))[:2]], exact=True)
+
+
+@every_challenge
+def test_lists_and_integers_are_actions(challenge):
+    env = make(challenge)
+    env.reset(seed=0)
+    assert env.step([1] * 19)[4]["n_examples"] == 95
+
+
+@every_challenge
+def test_step_before_reset_and_after_the_end(challenge):
+    for env in (make(challenge), make(challenge).unwrapped):
+        with pytest.raises(ResetNeeded):
+            env.step(zero_policy(env))
+        list(play(env))
+        with pytest.raises(ResetNeeded, match=r"reset\(\)"):
+            env.step(zero_policy(env))
+        env.reset()
+        env.step(zero_policy(env))
+
+
+@every_challenge
+def test_before_reset_there_is_no_episode(challenge):
+    env = make(challenge).unwrapped
+    for ask in (env.score, lambda: env.trajectory, lambda: env.examinee):
+        with pytest.raises(ResetNeeded):
+            ask()
+    env.reset()
+    with pytest.raises(ProgressGymError, match="0 of"):
+        env.score()
+
+
+@every_challenge
+def test_a_step_that_fails_midway_ends_the_episode(challenge):
+    class Failing(ScriptedModel):
+        def learn(self, update, data):
+            raise MemoryError("as on a full device")
+
+    class Source(ScriptedSource):
+        def model(self, century, device, questions):
+            return Failing(self.logits[century], questions)
+
+    history = history_of(np.zeros((4, 19)))
+    history._source = Source(np.zeros((4, 19)))
+    env = make(challenge, history=history)
+    env.reset(seed=0)
+    with pytest.raises(MemoryError):
+        env.step(random_policy(0)(env))
+    with pytest.raises(ResetNeeded):
+        env.step(zero_policy(env))
+    env.reset(seed=0)
+    env.step(zero_policy(env))
+
+
+@every_challenge
+def test_reset_options(challenge):
+    env = make(challenge)
+    env.reset(options={})
+    with pytest.raises(UnknownNameError, match="reset option 'century'"):
+        env.reset(options={"century": 2})
+
+
+@every_challenge
+def test_close_is_idempotent_and_reset_starts_afresh(challenge):
+    env = make(challenge)
+    expected = digest(play(env, seed=1))
+    env.close()
+    env.close()
+    assert digest(play(env, seed=1)) == expected
+
+
+@every_challenge
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"history": "embeded"}, UnknownNameError, "did you mean 'embedded'"),
+        ({"history": "/nowhere/at/all"}, UnknownNameError, "PATH"),
+        ({"update": "dbo"}, UnknownNameError, "did you mean 'dpo'"),
+        ({"update_from": "curent"}, UnknownNameError, "did you mean 'current'"),
+        ({"update_from": None}, InvalidArgumentError, "current, initial"),
+        ({"dialogue_samples": 0}, InvalidArgumentError, "from 1 to 16"),
+        ({"dialogue_samples": 17}, InvalidArgumentError, "from 1 to 16"),
+        ({"dialogue_samples": 4.0}, InvalidArgumentError, "integer"),
+        ({"dialogue_samples": True}, InvalidArgumentError, "integer"),
+        ({"device": 0}, InvalidArgumentError, "'auto'"),
+        ({"steps_ahaed": 1}, UnknownNameError, "known: .*history.*update"),
+        ({"histroy": "embedded"}, UnknownNameError, "did you mean 'history'"),
+    ],
+)
+def test_bad_arguments(challenge, arguments, error, message):
+    with pytest.raises(error, match=message):
+        make(challenge, **arguments)
+
+
+@every_challenge
+def test_bad_render_mode(challenge):
+    with (
+        pytest.warns(UserWarning, match="not in the possible"),
+        pytest.raises(UnknownNameError, match="did you mean 'ansi'"),
+    ):
+        make(challenge, render_mode="ansy")
+
+
+@pytest.mark.parametrize("steps_ahead", [0, 4, -1, 1.0, "1", True, None])
+def test_bad_steps_ahead(steps_ahead):
+    with pytest.raises(InvalidArgumentError, match="from 1 to 3"):
+        make("predict", steps_ahead=steps_ahead)
+
+
+@pytest.mark.parametrize("name", ["history_epochs", "examinee_epochs"])
+@pytest.mark.parametrize("epochs", [-0.1, float("nan"), float("inf"), "1", None, True])
+def test_bad_epochs(name, epochs):
+    with pytest.raises(InvalidArgumentError, match=name):
+        make("coevolve", **{name: epochs})
+
+
+def test_an_argument_of_another_challenge_is_unknown():
+    with pytest.raises(UnknownNameError, match="steps_ahead"):
+        make("follow", steps_ahead=1)
+    with pytest.raises(UnknownNameError, match="known: .*steps_ahead"):
+        make("predict", history_epochs=1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A history folder with real records and no models: enough for whoever trains nothing."""
+    questions = load_questions()
+    path = tmp_path_factory.mktemp("recorded")
+    scripted = history_of(np.linspace(-1, 1, 4 * 19).reshape(4, 19), questions=questions)
+    write_history(
+        path, name="recorded", names=scripted.names, base="base", questions=questions,
+        records=scripted.records, provenance={"synthetic": True},
+    )  # fmt: skip
+    return path
+
+
+@every_challenge
+def test_spec_survives_json(challenge, folder):
+    own = {"predict": {"steps_ahead": 2}, "coevolve": {"examinee_epochs": 0.5}}.get(challenge, {})
+    env = make(challenge, history=str(folder), update="sft", dialogue_samples=2, **own)
+    rebuilt = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert rebuilt.spec == env.spec
+    assert data_equivalence(rebuilt.reset(seed=3), env.reset(seed=3), exact=True)
+
+
+def test_judges_are_read_from_the_record(folder):
+    """DESIGN: Follow and Predict run no judge; holding still, not even an examinee is loaded."""
+    for challenge in ("follow", "predict"):
+        steps = list(play(make(challenge, history=folder), policy=zero_policy))
+        assert steps[-1][4]["score"] == pytest.approx(sum(s[1] for s in steps), abs=1e-9)
+
+
+def test_missing_file_of_a_history_is_reported(folder, tmp_path):
+    (tmp_path / "history.json").write_bytes((folder / "history.json").read_bytes())
+    with pytest.raises(HistoryError, match="missing"):
+        make("follow", history=tmp_path)
+
+
+@every_challenge
+def test_episode_statistics(challenge):
+    env = RecordEpisodeStatistics(make(challenge))
+    info = list(play(env))[-1][4]
+    assert info["episode"]["r"] == pytest.approx(info["score"], abs=1e-6)
+    assert info["episode"]["l"] == env.unwrapped.n_steps
+
+
+@every_challenge
+def test_vectorised(challenge):
+    """Two side by side in one process are two episodes apart."""
+    envs = gym.make_vec(
+        CHALLENGES[challenge], num_envs=2, vectorization_mode="sync", history=scripted_history()
+    )
+    observations, info = envs.reset(seed=[3, 4])
+    for index, seed in enumerate((3, 4)):
+        alone, alone_info = make(challenge).reset(seed=seed)
+        assert all((observations[key][index] == alone[key]).all() for key in alone)
+        assert info["dialogue"][index] == alone_info["dialogue"]
+    actions = np.zeros(envs.action_space.shape, dtype=np.float32)
+    assert envs.step(actions)[1].shape == (2,)
+    envs.close()
+
+
+@every_challenge
+def test_phases_are_reported(challenge):
+    env = make(challenge)
+    phases: list[str] = []
+    env.unwrapped.on_phase = phases.append
+    env.reset(seed=0)
+    env.step(random_policy(0)(env))
+    expected = ["training", "measuring"]
+    if challenge == "coevolve":
+        expected += ["influencing", "measuring", "eliciting"]
+    assert phases == expected
+
+
+@every_challenge
+def test_what_is_returned_may_be_changed_by_its_owner(challenge):
+    env = make(challenge)
+    expected = digest(play(env, seed=2))
+    for observation, _, _, _, info in itertools.islice(play(env, seed=2), 3):
+        for value in (*observation.values(), *info.values()):
+            if isinstance(value, np.ndarray):
+                value[...] = 0
+        trajectory = env.unwrapped.trajectory
+        trajectory.judge_values[...] = trajectory.examinee_values[...] = 0
+    assert digest(play(env, seed=2)) == expected

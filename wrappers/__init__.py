@@ -1,0 +1,1 @@
+"""Wrappers that change observations or actions, or log episodes."""
