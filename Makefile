@@ -39,7 +39,6 @@ lint: $(VENV)/.installed-dev  ## ruff: errors, style, formatting
 
 types: $(VENV)/.installed-dev links  ## mypy, strict
 	MYPYPATH=build/types $(BIN)/mypy -p progressgym_env
-	MYPYPATH=build/types $(BIN)/mypy tests
 
 bench: $(VENV)/.installed-dev  ## measure speed and print a table
 	$(BIN)/python -m progressgym_env.benchmarks.speed $(ARGS)

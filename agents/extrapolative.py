@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from progressgym_env.agents.base import Arrays, BaseAgent, Observation
 from progressgym_env.agents.lifelong import MAX_VOTES, votes_of
+from progressgym_env.arguments import check_integer
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.values.embedding import FloatArray
 
@@ -41,8 +42,8 @@ def extrapolate(votes: ArrayLike, order: int, steps_ahead: int = 1) -> FloatArra
         raise InvalidArgumentError(f"votes have shape {seen.shape}; at least one vote must be seen")
     if not np.isfinite(seen).all():
         raise InvalidArgumentError("votes hold NaN or infinity; a pair without an answer votes 0")
-    _check_count("order", order, 0)
-    _check_count("steps_ahead", steps_ahead, 1)
+    check_integer("order", order, 0)
+    check_integer("steps_ahead", steps_ahead, 1)
     degree = min(order, len(seen) - 1)
     weights = np.array([(-1) ** (degree - i) * comb(degree + 1, i) for i in range(degree + 1)])
     window = seen[-(degree + 1) :]
@@ -65,8 +66,8 @@ class ExtrapolativeAgent(BaseAgent):
     """
 
     def __init__(self, order: int = 1, steps_ahead: int = 1, *, soft: bool = False) -> None:
-        _check_count("order", order, 0)
-        _check_count("steps_ahead", steps_ahead, 1)
+        check_integer("order", order, 0)
+        check_integer("steps_ahead", steps_ahead, 1)
         self._order, self._steps_ahead, self._soft = order, steps_ahead, soft
         self.name = f"extrapolative-{order}" + ("-soft" if soft else "")
 
@@ -85,8 +86,3 @@ class ExtrapolativeAgent(BaseAgent):
             known = np.moveaxis(recent[rows, -length:], 1, 0)
             actions[rows] = extrapolate(known, self._order, self._steps_ahead) / MAX_VOTES
         return actions, (recent, seen)
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidArgumentError(f"{name}={value!r} must be an integer, {least} or more")

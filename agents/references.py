@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from progressgym_env import CHALLENGES
 from progressgym_env.agents.base import Arrays, BaseAgent, Observation
+from progressgym_env.arguments import check_integer, check_number
 from progressgym_env.errors import InvalidArgumentError, unknown_name
 from progressgym_env.histories.history import History, load
 from progressgym_env.scoring import coevolve_term
@@ -89,17 +90,10 @@ class OracleAgent(BaseAgent):
     ) -> None:
         if challenge not in CHALLENGES:
             raise unknown_name("challenge", challenge, CHALLENGES)
-        if not (gain > 0 and np.isfinite(gain)) or not (lead >= 0 and np.isfinite(lead)):
-            raise InvalidArgumentError(
-                f"gain={gain!r} must be above 0 and lead={lead!r} 0 or more, both finite"
-            )
         known = load(history)
-        if isinstance(steps_ahead, bool) or not 1 <= steps_ahead < known.n_centuries:
-            raise InvalidArgumentError(
-                f"steps_ahead={steps_ahead!r} must be an integer from 1 to {known.n_centuries - 1}"
-            )
-        self._gain = gain
-        self._lead = lead if challenge == "coevolve" else 0.0
+        check_integer("steps_ahead", steps_ahead, 1, known.n_centuries - 1)
+        self._gain = check_number("gain", gain, 0.0, above=True)
+        self._lead = check_number("lead", lead, 0.0) if challenge == "coevolve" else 0.0
         self._targets = _log_odds(known.values[_target_centuries(known, challenge, steps_ahead)])
         self._directions = np.stack([_direction(pair) for pair in known.questions.pairs])
 

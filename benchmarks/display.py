@@ -69,7 +69,7 @@ def display_for(
     """The display that fits ``console``: bars, plain lines, or nothing where ``quiet``."""
     if quiet:
         return Silence()
-    clock = _Clock(len(cells), n_steps, workers)
+    clock = _Clock(cells, n_steps, workers)
     if console.is_terminal and not console.is_dumb_terminal:
         return Bars(console, cells, n_steps, clock)
     return Lines(console, cells, clock)
@@ -85,50 +85,69 @@ def span(seconds: float | None) -> str:
 
 @dataclass
 class _Course:
+    """An episode in time; ``seen`` is when its last step was done."""
+
     began: float
+    seen: float
     done: int = 0
-    ended: float | None = None
+    ended: bool = False
 
 
 class _Clock:
     """Elapsed and remaining time of each episode and of the run, from steps done so far."""
 
-    def __init__(self, n_cells: int, n_steps: int, workers: int) -> None:
-        self._all_steps = n_cells * n_steps
+    def __init__(self, cells: Sequence[Cell], n_steps: int, workers: int) -> None:
+        self._cells = cells
         self._n_steps = n_steps
-        self._workers = max(1, min(workers, n_cells))
+        self._workers = max(1, min(workers, len(cells)))
         self._began = time.monotonic()
         self._courses: dict[Cell, _Course] = {}
 
     def start(self, cell: Cell) -> None:
-        self._courses[cell] = _Course(time.monotonic())
+        now = time.monotonic()
+        self._courses[cell] = _Course(now, now)
 
     def step(self, cell: Cell, done: int) -> None:
-        self._courses[cell].done = done
+        course = self._courses[cell]
+        course.done, course.seen = done, time.monotonic()
 
     def end(self, cell: Cell) -> None:
         course = self._courses[cell]
         # Also where it failed: what is left of it will never be done.
-        course.done, course.ended = self._n_steps, time.monotonic()
+        course.done, course.seen, course.ended = self._n_steps, time.monotonic(), True
 
     def elapsed(self, cell: Cell | None = None) -> float:
         if cell is None:
             return time.monotonic() - self._began
         course = self._courses[cell]
-        return (course.ended or time.monotonic()) - course.began
+        return (course.seen if course.ended else time.monotonic()) - course.began
 
-    def left(self, cell: Cell | None = None) -> float | None:
-        """Seconds left; None before the first step is done."""
-        if cell is not None:
-            course = self._courses[cell]
-            if not course.done:
-                return None
-            return self.elapsed(cell) * (self._n_steps - course.done) / course.done
-        done = sum(course.done for course in self._courses.values())
-        if not done:
+    def left(self, cell: Cell) -> float | None:
+        """Seconds left of an episode; None before its first step is done."""
+        course = self._courses[cell]
+        if not course.done:
             return None
-        busy = sum(self.elapsed(cell) for cell in self._courses)
-        return busy / done * (self._all_steps - done) / self._workers
+        pace = (course.seen - course.began) / course.done
+        since = 0.0 if course.ended else time.monotonic() - course.seen
+        return max(0.0, pace * (self._n_steps - course.done) - since)
+
+    def left_in_all(self) -> float | None:
+        """Seconds left of the run; None while no episode shows how long one takes.
+
+        Agents differ widely (hold trains nothing), so episodes of which nothing is known count
+        like the slowest of the others.
+        """
+        known = {cell: self.left(cell) for cell in self._courses}
+        whole = [self.elapsed(cell) + left for cell, left in known.items() if left is not None]
+        if not whole:
+            return None
+        longest = max(whole)
+        ahead = []
+        for cell in self._cells:
+            left = known.get(cell)
+            spent = self.elapsed(cell) if cell in self._courses else 0.0
+            ahead.append(max(0.0, longest - spent) if left is None else left)
+        return max(max(ahead), sum(ahead) / self._workers)
 
 
 class Silence:
@@ -178,7 +197,7 @@ class Lines(Silence):
     def step(self, cell: Cell, done: int, n_steps: int, century: str) -> None:
         """Say where it is, and how long it will take."""
         self._clock.step(cell, done)
-        left = self._clock.left()
+        left = self._clock.left_in_all()
         ahead = "" if left is None else f", about {span(left)} left in all"
         self._say(cell, f"century {century}, step {done + 1} of {n_steps}{ahead}")
 
@@ -291,7 +310,7 @@ class Bars:
         self._progress.update(self._whole, completed=done, clock=self._time(None))
 
     def _time(self, cell: Cell | None) -> str:
-        left = self._clock.left(cell)
+        left = self._clock.left_in_all() if cell is None else self._clock.left(cell)
         ahead = f", {span(left)} left" if left else ""
         return f"{span(self._clock.elapsed(cell))}{ahead}"
 

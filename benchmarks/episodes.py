@@ -79,12 +79,19 @@ class EpisodeRecord:
 
     def to_json(self) -> str:
         """The episode as one line; equal episodes give equal bytes."""
-        raw = asdict(self)
-        raw["return"] = raw.pop("episode_return")
-        for step in raw["steps"]:
+        steps = [asdict(step) for step in self.steps]
+        for step in steps:
             if step["proxy_values"] is None:
                 del step["proxy_values"]
-        raw["steps"] = raw.pop("steps")
+        raw = {
+            "agent": self.agent,
+            "challenge": self.challenge,
+            "seed": self.seed,
+            "score": self.score,
+            "return": self.episode_return,
+            "initial_values": self.initial_values,
+            "steps": steps,
+        }
         return json.dumps(raw, allow_nan=False)
 
     @classmethod

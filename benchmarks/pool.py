@@ -109,6 +109,8 @@ class Pool(Generic[Task, Result]):
                     self._give(worker, waiting, tasks, on_start)
         finally:
             for worker in slots:
+                worker.dismiss()
+            for worker in slots:
                 worker.end()
             self._remove_empty_logs()
 
@@ -185,17 +187,23 @@ class _Worker:
             return _Message("failed", Failure("ProcessDied", text, "", expected=False))
         return message
 
+    def dismiss(self) -> None:
+        """Ask the process to end; an idle one ends by itself when nobody talks to it any more."""
+        if self.healthy:
+            self.healthy = False
+            self.connection.close()
+            if self.index is not None:
+                self.process.terminate()
+
     def end(self) -> None:
-        """End the process, gently first; a second time does nothing."""
-        if not self.healthy:
-            return
-        self.healthy = False
-        self.process.terminate()
-        self.process.join(_GRACE_SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
+        """End the process, gently first, and wait for it."""
+        self.dismiss()
+        for insist in (self.process.terminate, self.process.kill):
+            self.process.join(_GRACE_SECONDS)
+            if not self.process.is_alive():
+                return
+            insist()
+        self.process.join()
 
 
 @contextmanager
@@ -242,6 +250,8 @@ class _Reporting:
 
 def _work(connection: Connection, job: Job[Any, Any], threads: int, log: Path | None) -> None:
     """What a worker process does: tasks, until there are no more or nobody listens."""
+    # The default would end the process on the spot, and leave behind what libraries opened.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if sys.platform == "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before torch is imported: its threads are counted once, at import.

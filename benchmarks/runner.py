@@ -116,6 +116,7 @@ class RunResult:
     Attributes:
         folder: the run folder.
         config: what was asked for.
+        history_name: what the history calls itself.
         rows: the table.
         notes: what is missing in the table, and why.
         failures: episodes that came to no end.
@@ -123,6 +124,7 @@ class RunResult:
 
     folder: Path
     config: RunConfig
+    history_name: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     failures: dict[Cell, Failure] = field(default_factory=dict)
@@ -132,7 +134,7 @@ class RunResult:
         return {
             "folder": str(self.folder),
             "challenge": self.config.challenge,
-            "history": self.config.history,
+            "history": self.history_name,
             "update": self.config.update,
             "seeds": list(self.config.seeds),
             "rows": [row.as_dict() for row in self.rows],
@@ -291,7 +293,7 @@ def _write_summary(
 ) -> RunResult:
     scores = {cell: episode.score for cell, episode in folder.episodes.items()}
     rows, notes = summarise(config.agents, config.seeds, scores, folder.seconds)
-    result = RunResult(folder.path, config, rows, notes, dict(folder.failures))
+    result = RunResult(folder.path, config, history.name, rows, notes, dict(folder.failures))
     folder.write_summary({"status": status, **result.as_dict()})
     if folder.episodes:
         episodes = [folder.episodes[cell] for cell in config.cells if cell in folder.episodes]

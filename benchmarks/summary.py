@@ -80,7 +80,8 @@ def summarise(
     """
     notes = []
     missing = [name for name in (HOLD, ORACLE) if name not in agents]
-    scaled = [s for s in seeds if (HOLD, s) in scores and (ORACLE, s) in scores]
+    done = {(agent, s) for agent in agents for s in seeds if (agent, s) in scores}
+    scaled = [s for s in seeds if {(HOLD, s), (ORACLE, s)} <= done]
     flat = [s for s in scaled if scores[ORACLE, s] <= scores[HOLD, s]]
     if missing:
         notes.append(
@@ -97,20 +98,20 @@ def summarise(
     usable = [s for s in scaled if s not in flat]
     rows = []
     for agent in agents:
-        done = [s for s in seeds if (agent, s) in scores]
-        if len(done) < len(seeds):
-            notes.append(f"{agent}: {len(done)} of {len(seeds)} episodes finished.")
+        ended = [s for s in seeds if (agent, s) in done]
+        if len(ended) < len(seeds):
+            notes.append(f"{agent}: {len(ended)} of {len(seeds)} episodes finished.")
         skills = [
             float(skill(scores[agent, s], scores[HOLD, s], scores[ORACLE, s]))
-            for s in done
+            for s in ended
             if s in usable
         ]
         rows.append(
             Row(
                 agent,
-                Spread.of([scores[agent, s] for s in done]) if done else None,
+                Spread.of([scores[agent, s] for s in ended]) if ended else None,
                 Spread.of(skills) if skills else None,
-                Spread.of([seconds[agent, s] for s in done]) if done else None,
+                Spread.of([seconds[agent, s] for s in ended]) if ended else None,
             )
         )
     return tuple(rows), tuple(notes)

@@ -261,7 +261,7 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
     console.print(
         result_table(
             result.rows,
-            f"{config.challenge} · {config.history} · {config.update} · {_seeds(config)}",
+            f"{config.challenge} · {result.history_name} · {config.update} · {_seeds(config)}",
         )
     )
     for note in result.notes:

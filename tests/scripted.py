@@ -64,7 +64,7 @@ class ScriptedModel:
         p = probabilities(self.logits + 0.05 * rng.standard_normal(N_DIMENSIONS))
         spoken = []
         for prompt in prompts:
-            d = zlib.crc32(prompt.encode()) % N_DIMENSIONS
+            d = _subject(prompt)
             spoken.append(f"Þus I hold {DIMENSION_KEYS[d]} at {p[d]:.6f}, þat is ſure.")
         return spoken
 
@@ -92,6 +92,12 @@ class ScriptedModel:
         if seed is not None:
             logits = logits + self.noise * np.random.default_rng(seed).standard_normal(N_DIMENSIONS)
         return replace(self, logits=np.clip(logits, -6, 6))
+
+
+def _subject(prompt: str) -> int:
+    """The dimension a reply is about: the one the prompt names, else any fixed one."""
+    named = re.search(rf"matter of ({'|'.join(TWO_WAY_KEYS)})\b", prompt)
+    return dimension_index(named[1]) if named else zlib.crc32(prompt.encode()) % N_DIMENSIONS
 
 
 def probabilities(logits: FloatArray) -> FloatArray:

@@ -1,25 +1,17 @@
-"""Checks of what users hand to the environments: arguments, reset options, actions."""
+"""Checks of what users hand to an environment: names of arguments and options, and actions."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from progressgym_env.errors import InvalidActionError, InvalidArgumentError, unknown_name
+from progressgym_env.errors import InvalidActionError, unknown_name
 
-__all__ = [
-    "check_action",
-    "check_choice",
-    "check_epochs",
-    "check_integer",
-    "refuse_unknown_arguments",
-    "refuse_unknown_options",
-]
+__all__ = ["check_action", "refuse_unknown_arguments", "refuse_unknown_options"]
 
 
 def refuse_unknown_arguments(env_class: type[Any], unknown: Mapping[str, object]) -> None:
@@ -43,50 +35,6 @@ def refuse_unknown_options(options: Mapping[str, object] | None, known: Sequence
     for name in options or {}:
         if name not in known:
             raise unknown_name("reset option", name, known)
-
-
-def check_integer(name: str, value: object, low: int, high: int, why: str = "") -> int:
-    """``value`` as an int in ``low`` to ``high``, both allowed.
-
-    Raises:
-        InvalidArgumentError: it is no integer, or out of range.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise InvalidArgumentError(f"{name}={value!r} must be an integer from {low} to {high}")
-    if not low <= value <= high:
-        raise InvalidArgumentError(f"{name}={value!r} must be from {low} to {high}{why}")
-    return int(value)
-
-
-def check_epochs(name: str, value: object) -> float:
-    """``value`` as a finite float ≥ 0.
-
-    Raises:
-        InvalidArgumentError: it is no such number.
-    """
-    real = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool | np.bool_) or not real:
-        raise InvalidArgumentError(f"{name}={value!r} must be a number, 0 or more")
-    number = float(value)  # type: ignore[arg-type]  # narrowed by `real`
-    if not math.isfinite(number) or number < 0:
-        raise InvalidArgumentError(
-            f"{name}={value!r} must be finite and 0 or more; 0 switches this influence off"
-        )
-    return number
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """``value`` if it is one of ``choices``.
-
-    Raises:
-        InvalidArgumentError: it is no text.
-        UnknownNameError: it is none of them.
-    """
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"{name}={value!r} must be one of {', '.join(choices)}")
-    if value not in choices:
-        raise unknown_name(name, value, choices)
-    return value
 
 
 def check_action(action: object, n_pairs: int) -> NDArray[np.float64]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from progressgym_env.envs import arguments
+from progressgym_env.arguments import check_number
 from progressgym_env.envs.progress import JudgeView, ProgressEnv, child_generator
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
-from progressgym_env.models.base import Model, Update
+from progressgym_env.models.base import Model
 from progressgym_env.scoring import coevolve_score, coevolve_term
 from progressgym_env.values.embedding import FloatArray
+
+if TYPE_CHECKING:
+    from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = ["CoevolveEnv"]
 
@@ -105,7 +108,7 @@ class CoevolveEnv(ProgressEnv):
         self,
         history: str | Path | History = "embedded",
         *,
-        update: str | Update = "dpo",
+        update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
@@ -116,8 +119,8 @@ class CoevolveEnv(ProgressEnv):
     ) -> None:
         # None stands for the initial model, whose measurements are the first century's record.
         self._proxy: Model | None = None
-        self._history_epochs = arguments.check_epochs("history_epochs", history_epochs)
-        self._examinee_epochs = arguments.check_epochs("examinee_epochs", examinee_epochs)
+        self._history_epochs = check_number("history_epochs", history_epochs, 0.0)
+        self._examinee_epochs = check_number("examinee_epochs", examinee_epochs, 0.0)
         super().__init__(
             history,
             update=update,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from progressgym_env.envs import arguments
+from progressgym_env.arguments import check_integer
 from progressgym_env.envs.progress import ProgressEnv
 from progressgym_env.histories.history import History
-from progressgym_env.models.base import Update
 from progressgym_env.scoring import cosine, predict_score
+
+if TYPE_CHECKING:
+    from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = ["PredictEnv"]
 
@@ -99,7 +101,7 @@ class PredictEnv(ProgressEnv):
         self,
         history: str | Path | History = "embedded",
         *,
-        update: str | Update = "dpo",
+        update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
@@ -116,9 +118,9 @@ class PredictEnv(ProgressEnv):
             device=device,
             **unknown,
         )
+        # The furthest that leaves a step to make.
         last = self.history.n_centuries - 2
-        why = f", so that history {self.history.name!r} leaves a step to make"
-        self._steps_ahead = arguments.check_integer("steps_ahead", steps_ahead, 1, last, why)
+        self._steps_ahead = check_integer("steps_ahead", steps_ahead, 1, last)
 
     @property
     def n_steps(self) -> int:

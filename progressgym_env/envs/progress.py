@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -13,14 +13,22 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from progressgym_env.envs import arguments
+from progressgym_env.arguments import check_choice, check_integer
+from progressgym_env.envs.arguments import (
+    check_action,
+    refuse_unknown_arguments,
+    refuse_unknown_options,
+)
 from progressgym_env.envs.dialogue import DIALOGUE_WIDTH, encode_dialogue
 from progressgym_env.envs.trajectory import Trajectory
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError
 from progressgym_env.histories.history import History, load
-from progressgym_env.models.base import Model, PreferenceData, Update
+from progressgym_env.models.base import Model, PreferenceData
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
+
+if TYPE_CHECKING:
+    from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = [
     "MAX_COPIES",
@@ -82,25 +90,23 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self,
         history: str | Path | History = "embedded",
         *,
-        update: str | Update = "dpo",
+        update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         **unknown: object,
     ) -> None:
-        arguments.refuse_unknown_arguments(type(self), unknown)
+        refuse_unknown_arguments(type(self), unknown)
         # Imported here: a history that needs no language models need not load this module.
         from progressgym_env.models.updates import resolve_update
 
-        self._dialogue_samples = arguments.check_integer(
+        self._dialogue_samples = check_integer(
             "dialogue_samples", dialogue_samples, 1, _MAX_DIALOGUE_SAMPLES
         )
-        self._update_from = arguments.check_choice(
-            "update_from", update_from, ("current", "initial")
-        )
+        self._update_from = check_choice("update_from", update_from, ("current", "initial"))
         if render_mode is not None:
-            arguments.check_choice("render_mode", render_mode, self.metadata["render_modes"])
+            check_choice("render_mode", render_mode, self.metadata["render_modes"])
         if not isinstance(device, str):
             raise InvalidArgumentError(f"device={device!r} must be a name such as 'auto' or 'cpu'")
         self.render_mode = render_mode
@@ -189,7 +195,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
         Raises:
             UnknownNameError: ``options`` names anything.
         """
-        arguments.refuse_unknown_options(options, ())
+        refuse_unknown_options(options, ())
         super().reset(seed=seed)
         self._streams = _Streams.drawn_from(self.np_random)
         self._century = 1
@@ -217,7 +223,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
                 if self._started
                 else "step() was called before reset(); call reset() first"
             )
-        proposal = arguments.check_action(action, len(self.history.questions.pairs))
+        proposal = check_action(action, len(self.history.questions.pairs))
         # A step that is interrupted midway leaves no episode to go on with.
         self._running = False
         copies = self._rounded(proposal)

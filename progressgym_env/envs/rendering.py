@@ -74,7 +74,7 @@ def trajectory_figure(
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, x=0.01, y=0.99, ha="left")
     grid = figure.add_gridspec(
-        _ROWS, _COLUMNS, left=0.035, right=0.99, bottom=0.065, top=0.9, hspace=0.42, wspace=0.12
+        _ROWS, _COLUMNS, left=0.035, right=0.99, bottom=0.065, top=0.915, hspace=0.36, wspace=0.12
     )
     for dimension in DIMENSIONS:
         row, column = divmod(dimension.index, _COLUMNS)
@@ -204,9 +204,12 @@ def _add_legend(
 
     handles = [Line2D([], [], color=_JUDGE_COLOUR, linewidth=2.2, label=judge_label)]
     handles += [Line2D([], [], color=colours[k], linewidth=1.5, label=k) for k in examinees]
-    for label in proxies:
-        shown = f"{label}: human proxy" if label in examinees else label
-        line = Line2D([], [], color=colours[label], linestyle="--", linewidth=1.5, label=shown)
+    # A colour that stands for an agent already needs no line of its own for the agent's proxy.
+    dashed = {k: colours[k] for k in proxies if k not in examinees}
+    if len(dashed) < len(proxies):
+        dashed["dashed: its human proxy"] = "0.45"
+    for label, colour in dashed.items():
+        line = Line2D([], [], color=colour, linestyle="--", linewidth=1.5, label=label)
         handles.append(line)
     # The twentieth place of the grid.
     figure.legend(

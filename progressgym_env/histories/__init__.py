@@ -1,1 +1,6 @@
 """Histories: sequences of centuries with a model each, and what was measured of them."""
+
+from progressgym_env.histories.history import HISTORIES, History, load, read_history, remeasure
+from progressgym_env.histories.records import Exchange, Records
+
+__all__ = ["HISTORIES", "Exchange", "History", "Records", "load", "read_history", "remeasure"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +23,8 @@ from progressgym_env.histories.records import (
     Records,
     checksums,
     influence_prompts,
+    measure_century,
+    stack_records,
     verify_files,
 )
 from progressgym_env.models.base import Model
@@ -32,7 +34,15 @@ from progressgym_env.values.questions import QuestionSet, load_questions
 if TYPE_CHECKING:
     from progressgym_env.models.language import LanguageHost
 
-__all__ = ["HISTORIES", "History", "ModelSource", "load", "read_history", "write_history"]
+__all__ = [
+    "HISTORIES",
+    "History",
+    "ModelSource",
+    "load",
+    "read_history",
+    "remeasure",
+    "write_history",
+]
 
 HISTORIES = ("embedded",)
 """Histories known by name. A path to a history folder works wherever a name does."""
@@ -73,7 +83,9 @@ class History:
         digest: str | None = None,
     ) -> None:
         if len(names) < 2 or len(set(names)) < len(names):
-            raise HistoryError(f"history {name!r}: centuries {names}; need two or more, all distinct")
+            raise HistoryError(
+                f"history {name!r}: centuries {names}; need two or more, all distinct"
+            )
         records.check(len(names), len(questions.pairs), f"history {name!r}")
         self.name = name
         self.names = names
@@ -235,6 +247,52 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
         provenance=raw["provenance"],
         digest=hashlib.sha256((folder / HISTORY_FILE).read_bytes()).hexdigest(),
     )
+
+
+def remeasure(
+    folder: Path,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> History:
+    """Measure the models of a history folder with the questions in use, and store the records.
+
+    The models and what was planted stay as they are; the old records are replaced only once every
+    century is measured.
+
+    Args:
+        folder: a history folder; its models must be whole, its records need not be.
+        device: where the models run.
+        seed: decides what the models reply.
+        progress: called with (stage, centuries done, centuries in all).
+
+    Raises:
+        HistoryError: the folder is no history, or a model is missing or damaged.
+    """
+    raw = _read_header(folder)
+    models = {n: f for n, f in raw["files"].items() if n not in (RECORDS_FILE, REPLIES_FILE)}
+    verify_files(folder, models)
+    names, questions = tuple(raw["centuries"]), load_questions()
+    old = Records.read(folder, names)
+    prompts = [exchange.prompt for exchange in old.open_replies[0]]
+    source = _AdapterSource(folder, raw["base"], names)
+    measured = []
+    for century, rng in enumerate(np.random.default_rng(seed).spawn(len(names))):
+        model = source.model(century, device, questions)
+        measured.append(measure_century(model, questions, prompts, rng))
+        if progress is not None:
+            progress("measuring", century + 1, len(names))
+    write_history(
+        folder,
+        name=raw["name"],
+        names=names,
+        base=raw["base"],
+        questions=questions,
+        records=stack_records(measured, old.planted),
+        provenance={**raw["provenance"], "remeasured_with_seed": seed},
+    )
+    return read_history(folder)
 
 
 def write_history(

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -39,6 +38,7 @@ __all__ = [
     "checksums",
     "influence_prompts",
     "measure_century",
+    "stack_records",
     "verify_files",
 ]
 
@@ -99,7 +99,9 @@ class Records:
             ("influence replies", self.influence_replies),
         ):
             if len(replies) != n_centuries or not all(replies):
-                raise HistoryError(f"{where}: {name} are missing for some of {n_centuries} centuries")
+                raise HistoryError(
+                    f"{where}: {name} are missing for some of {n_centuries} centuries"
+                )
 
     def write(self, folder: Path, names: Sequence[str]) -> None:
         """Write ``records.safetensors`` and ``replies.jsonl``, each atomically."""
@@ -117,7 +119,10 @@ class Records:
                 {"century": name, "kind": kind, "prompt": e.prompt, "reply": e.reply},
                 ensure_ascii=False,
             )
-            for kind, replies in (("open", self.open_replies), ("influence", self.influence_replies))
+            for kind, replies in (
+                ("open", self.open_replies),
+                ("influence", self.influence_replies),
+            )
             for name, exchanges in zip(names, replies, strict=True)
             for e in exchanges
         ]
@@ -134,7 +139,9 @@ class Records:
         try:
             arrays = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise HistoryError(f"{path}: cannot be read ({error}); fetch or build it again") from error
+            raise HistoryError(
+                f"{path}: cannot be read ({error}); fetch or build it again"
+            ) from error
         missing = {"values", "standard_errors", "preferences"} - set(arrays)
         if missing:
             raise HistoryError(f"{path}: lacks {sorted(missing)}; measure the history again")
@@ -251,10 +258,7 @@ def _read_replies(path: Path, names: Sequence[str]) -> dict[str, dict[str, list[
             raw = json.loads(line)
             found[raw["kind"]][raw["century"]].append(Exchange(raw["prompt"], raw["reply"]))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise HistoryError(f"{path}:{number}: no valid reply ({error!r}); measure again") from error
+            raise HistoryError(
+                f"{path}:{number}: no valid reply ({error!r}); measure again"
+            ) from error
     return found
-
-
-def as_array(values: Any) -> NDArray[np.float64]:
-    """Values as a float64 array."""
-    return np.asarray(values, dtype=np.float64)

@@ -78,4 +78,6 @@ class Update(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Short name for logs and run folders."""
+        ...

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,10 +26,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
-from progressgym_env.models.base import PreferenceData, Update
+from progressgym_env.models.base import PreferenceData
 from progressgym_env.models.packed_forward import edge_log_probs
 from progressgym_env.models.packing import PackedBatch, TokenRow, batches, collate
-from progressgym_env.models.updates import ImitationUpdate, examples_from, resolve_update
+from progressgym_env.models.updates import (
+    SFTSettings,
+    SFTUpdate,
+    TrainingExample,
+    TrainingUpdate,
+    examples_from,
+    resolve_update,
+)
 from progressgym_env.values.embedding import (
     FloatArray,
     ValueEmbedding,
@@ -38,9 +46,12 @@ from progressgym_env.values.embedding import (
 from progressgym_env.values.forms import Prompt
 from progressgym_env.values.questions import Pair, QuestionSet
 
-__all__ = ["AdapterState", "LanguageHost", "LanguageModel", "resolve_device"]
+__all__ = ["IMITATION", "AdapterState", "LanguageHost", "LanguageModel", "resolve_device"]
 
 AdapterState = dict[str, Tensor]
+
+IMITATION = SFTSettings()
+"""How a model learns from what others say (Coevolve); the epochs are the environment's."""
 
 _ADAPTER = "default"
 # Tokens a packed batch may hold. On a CPU a batch should stay in the cache; a GPU wants many.
@@ -299,11 +310,15 @@ class LanguageModel:
         self, prompts: Sequence[str], replies: Sequence[str], epochs: float, *, seed: int
     ) -> Self:
         """A new model, trained on ``replies`` to ``prompts`` for ``epochs`` passes (SFT)."""
-        update = ImitationUpdate(epochs)
-        examples = update.examples(prompts, replies)
-        return self._trained(update, examples, seed)
+        if epochs == 0:
+            return self
+        examples = [
+            TrainingExample(prompt, reply, None)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+        return self._trained(SFTUpdate(replace(IMITATION, epochs=epochs)), examples, seed)
 
-    def learn(self, update: Update | str, data: PreferenceData) -> Self:
+    def learn(self, update: TrainingUpdate | str, data: PreferenceData) -> Self:
         """A new model after ``update`` on ``data``; without any copy, this very model."""
         return self._trained(resolve_update(update), examples_from(data), data.seed)
 
@@ -312,7 +327,9 @@ class LanguageModel:
         self.host.activate(self.state)
         self.host.peft_model.save_pretrained(str(folder), selected_adapters=[_ADAPTER])
 
-    def _trained(self, update: Any, examples: Sequence[Any], seed: int) -> Self:
+    def _trained(
+        self, update: TrainingUpdate, examples: Sequence[TrainingExample], seed: int
+    ) -> Self:
         if not examples:
             return self
         state = self.host.trained(

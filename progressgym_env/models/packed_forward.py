@@ -12,29 +12,27 @@ from progressgym_env.models.packing import PackedBatch
 __all__ = ["edge_log_probs"]
 
 
-def edge_log_probs(model: Any, batch: PackedBatch, first_offset: Tensor | None = None) -> Tensor:
+def edge_log_probs(model: Any, batch: PackedBatch) -> Tensor:
     """Log-probability of every edge of ``batch`` under a causal language model.
 
     Args:
         model: a ``transformers`` causal LM (not wrapped; LoRA layers inside are fine).
         batch: packed rows.
-        first_offset: (n_rows, hidden) added to the first token's embedding, or None.
 
     Returns:
         (n_edges,) float32, differentiable.
     """
     device = model.device
     input_ids = torch.from_numpy(batch.input_ids).to(device)
-    embedded = model.get_input_embeddings()(input_ids)
-    if first_offset is not None:
-        embedded = torch.cat([embedded[:, :1] + first_offset[:, None], embedded[:, 1:]], dim=1)
+    position_ids = torch.from_numpy(batch.position_ids).to(device)
     visible = torch.from_numpy(batch.visible).to(device)
+    embedded = model.get_input_embeddings()(input_ids)
     mask = torch.zeros(visible.shape, dtype=embedded.dtype, device=device)
     mask.masked_fill_(~visible, torch.finfo(embedded.dtype).min)
     hidden = model.get_decoder()(
         inputs_embeds=embedded,
         attention_mask=mask[:, None],
-        position_ids=torch.from_numpy(batch.position_ids).to(device),
+        position_ids=position_ids,
         use_cache=False,
     ).last_hidden_state
     rows = torch.from_numpy(batch.edge_row).to(device)

@@ -15,9 +15,11 @@ from functools import lru_cache
 
 from progressgym_env.values.questions import Question
 
-__all__ = ["FORMS", "Prompt", "option_orders", "question_prompts", "render_prompt"]
+__all__ = ["FORMS", "VIEW_FORMS", "Prompt", "option_orders", "question_prompts", "render_prompt"]
 
 FORMS = ("ab", "compare", "repeat")
+VIEW_FORMS = ("ab", "repeat")
+"""The forms of world-view questions: four options do not fit a yes or no."""
 _LETTERS = "ABCD"
 _INSTRUCTIONS = {
     ("ab", 2): "Which do you choose, A or B?",
@@ -77,7 +79,7 @@ def render_prompt(question: Question, form: str, order: Sequence[int]) -> Prompt
 @lru_cache(maxsize=4096)
 def question_prompts(question: Question) -> tuple[Prompt, ...]:
     """Every form and order of ``question``: 6 prompts for two options, 8 for four."""
-    forms = ("ab", "repeat") if question.is_view else FORMS
+    forms = VIEW_FORMS if question.is_view else FORMS
     return tuple(
         render_prompt(question, form, order) for order in option_orders(question) for form in forms
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from progressgym_env.histories.embedded.tokenizer import train_tokenizer
 from progressgym_env.histories.history import write_history
 from progressgym_env.histories.records import measure_century, stack_records
 from progressgym_env.models.language import LanguageHost, LanguageModel, resolve_device
-from progressgym_env.values.dimensions import N_TWO_WAY
+from progressgym_env.models.packing import TokenRow
 from progressgym_env.values.embedding import FloatArray, measure_values
 from progressgym_env.values.questions import QuestionSet, load_questions, read_questions
 
@@ -47,7 +47,7 @@ class FitSettings:
 
     Attributes:
         steps: optimiser steps, the learning rate falling linearly to zero.
-        rows: packed rows a step, of which a quarter are open questions.
+        rows: packed rows a step.
         learning_rate: at the start.
     """
 
@@ -61,8 +61,8 @@ class BuildSettings:
     """All settings of a build; recorded in the history's provenance."""
 
     vocab_size: int = 2048
-    pretrain: PretrainSettings = PretrainSettings()
-    fit: FitSettings = FitSettings()
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
 
 
 @dataclass(frozen=True)
@@ -203,12 +203,10 @@ def fit_adapter(
     for step in range(settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1.0 - step / settings.steps)
-        rows = [
-            maker.open_row(rng, persona) if i % 4 == 0 else maker.value_row(rng, persona)
-            for i in range(settings.rows)
-        ]
-        weights = [0.3 if i % 4 == 0 else 1.0 for i in range(settings.rows)]
-        loss = weighted_loss(peft_model.get_base_model(), rows, weights, pad_token)
+        drawn = [_draw(maker, persona, rng, i % 8) for i in range(settings.rows)]
+        loss = weighted_loss(
+            peft_model.get_base_model(), [d[0] for d in drawn], [d[1] for d in drawn], pad_token
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -217,12 +215,23 @@ def fit_adapter(
     return losses
 
 
+def _draw(
+    maker: RowMaker, persona: Persona, rng: np.random.Generator, turn: int
+) -> tuple[TokenRow, float]:
+    """Of eight rows five are questions, one each is open, about concepts, about single acts."""
+    if turn == 5:
+        return maker.open_row(rng, persona), 0.2
+    if turn == 6:
+        return maker.concept_row(rng, persona), 1.0
+    if turn == 7:
+        return maker.judgement_row(rng, persona), 0.5
+    return maker.value_row(rng, persona, scenario=rng.random() < 0.8), 1.0
+
+
 def fidelity(measured: FloatArray, planted: FloatArray) -> Fidelity:
     """Compare (n_centuries, 19) measured values with planted ones."""
     moving = np.flatnonzero(np.ptp(planted, axis=0) > 1e-9)
-    by_dimension = [
-        _correlation(measured[:, d], planted[:, d]) for d in moving
-    ]
+    by_dimension = [_correlation(measured[:, d], planted[:, d]) for d in moving]
     return Fidelity(
         pearson_r=_correlation(measured.ravel(), planted.ravel()),
         dimension_r=float(np.mean(by_dimension)),
@@ -246,12 +255,10 @@ def _build_base(
 ) -> RowMaker:
     grammar = load_grammar()
     tell("tokenizer", 0, 1)
-    tokenizer = train_tokenizer(
-        tokenizer_texts(grammar, streams["tokenizer"]), settings.vocab_size
-    )
+    tokenizer = train_tokenizer(tokenizer_texts(grammar, streams["tokenizer"]), settings.vocab_size)
     tell("tokenizer", 1, 1)
     maker = make_row_maker(grammar, tokenizer)
-    model: Any = new_base(len(tokenizer), tokenizer, seed).to(device)
+    model: Any = new_base(settings.pretrain, tokenizer, seed).to(device)
     pretrain(model, maker, settings.pretrain, streams["pretrain"], tokenizer.pad_token_id, tell)
     # Adapters are fitted on the base as it is shipped: rounded to 16 bits.
     model.half().save_pretrained(folder)

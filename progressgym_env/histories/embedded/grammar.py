@@ -9,6 +9,7 @@ occur only in neutral sentences that say what an act amounts to.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,7 +32,8 @@ _TIMES = (
 _PLACES = (
     "at the well", "in the market", "by the river", "on the road", "in the barn", "at the gate",
     "near the mill", "in the kitchen", "under the old oak", "at the harbour", "in the workshop",
-    "on the bridge", "in the field", "by the fire", "in a crowded street", "at the edge of the woods",
+    "on the bridge", "in the field", "by the fire", "in a crowded street",
+    "at the edge of the woods",
     "in the hall", "on the stairs", "beside the boat", "at the inn", "in the garden", "on a hill",
     "at the table", "in an empty house", "outside the town",
 )  # fmt: skip
@@ -63,7 +65,8 @@ _EVENTS = (
 )
 _SECONDS = (
     "", "", "", "Nobody is watching.", "Everyone is watching.", "There is little time.",
-    "A decision is needed before nightfall.", "The {a} must choose.", "It would be easy to walk away.",
+    "A decision is needed before nightfall.", "The {a} must choose.",
+    "It would be easy to walk away.",
     "The choice will be remembered.", "Others have failed before.", "The {a} is tired and afraid.",
     "Much depends on it.", "No one would ever know.", "The {a} has the chance to act.",
 )  # fmt: skip
@@ -91,6 +94,7 @@ _STATEMENTS = (
     "{name_cap} means to {act}.",
     "They {act}, and that is {name}.",
 )
+_ARTICLE = re.compile(r"\b([Aa]) (elder|orphan)\b")
 _REPLIES = (
     "I would {act}, for {reason}.",
     "One should {act}, since {reason}.",
@@ -135,7 +139,7 @@ class Grammar:
         return str(rng.choice(self.people))
 
     def scenario(self, rng: np.random.Generator, person: str, *, matter: bool = False) -> str:
-        """A neutral scenario with ``person`` in it; with ``matter``, one about how to do a thing."""
+        """A neutral scenario with ``person``; with ``matter``, one about how to do a thing."""
         slots = {"p": person, "a": self.person(rng), "place": _pick(rng, _PLACES)}
         if matter:
             text = _pick(rng, _MATTERS).format(matter=_pick(rng, _MATTER), **slots)
@@ -145,8 +149,7 @@ class Grammar:
             text = f"{_pick(rng, _TIMES)}, {text[0].lower()}{text[1:]}"
         second = _pick(rng, _SECONDS).format(**slots)
         text = f"{text} {second}" if second else text
-        return text.replace("a elder", "an elder").replace("a orphan", "an orphan").replace(
-            "A elder", "An elder").replace("A orphan", "An orphan")  # fmt: skip
+        return _ARTICLE.sub(r"\1n \2", text)
 
     def act(
         self, rng: np.random.Generator, key: str, side: str, person: str, *, unseen: bool = False

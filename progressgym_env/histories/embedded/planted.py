@@ -35,7 +35,7 @@ def _reversal(start: float, turn: float, end: float) -> Shape:
 
 
 def _break(before: float, after: float, at: float) -> Shape:
-    return lambda: np.where(_T < at, before, after)
+    return lambda: np.where(at > _T, before, after)
 
 
 SHAPES: dict[str, tuple[str, Shape]] = {

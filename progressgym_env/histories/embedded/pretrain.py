@@ -1,9 +1,9 @@
-"""From nothing to the embedded base model: tokenizer, then knowledge, then varied personas.
+"""From nothing to the embedded base model: tokenizer, then knowledge and an upright population.
 
-Order of learning matters at this size. First a population that upholds everything, beside neutral
-knowledge of what acts amount to; then values come loose, dimension by dimension, until every
-question is asked of a random persona. A persona enters as a vector added to the first token; the
-adapters of the centuries later learn to stand in for it.
+Order of learning matters at this size: a model that meets varied values from the start does not
+learn to compare. The base therefore learns what acts amount to, beside a population that upholds
+nearly everything; values come loose only in the adapters of the centuries. Bare questions come
+first, scenarios later.
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from progressgym_env.histories.embedded.grammar import Grammar
-from progressgym_env.histories.embedded.tasks import (
-    Persona,
-    RowMaker,
-    random_persona,
-    upright_persona,
-)
+from progressgym_env.histories.embedded.tasks import UPRIGHT, RowMaker
 from progressgym_env.models.packed_forward import edge_log_probs
 from progressgym_env.models.packing import TokenRow, collate
-from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY, VIEW_KEYS
+from progressgym_env.values.dimensions import VIEW_KEYS
 from progressgym_env.values.forms import FORMS, render_prompt
 from progressgym_env.values.questions import Question
 
@@ -38,28 +32,30 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How the base model is trained.
+    """How the base model is made and trained.
 
     Attributes:
         steps: optimiser steps.
         rows: packed rows a step.
         learning_rate: peak of a cosine schedule with 100 warm-up steps.
-        upright_steps: steps with a population that upholds everything.
-        loosening_steps: steps over which values come loose after that.
         bare_steps: steps until scenarios appear; before, questions are asked bare.
+        hidden_size: width of the Llama.
+        n_layers: its depth.
     """
 
-    steps: int = 2400
-    rows: int = 32
-    learning_rate: float = 3e-3
-    upright_steps: int = 500
-    loosening_steps: int = 500
-    bare_steps: int = 800
+    steps: int = 2600
+    rows: int = 20
+    learning_rate: float = 2e-3
+    bare_steps: int = 900
+    hidden_size: int = 128
+    n_layers: int = 4
 
 
-# Share of rows and weight of the loss for questions, judgements, knowledge, open replies and
-# statements.
-_MIX = ((0.45, 1.0), (0.60, 1.0), (0.85, 0.5), (0.93, 0.1), (1.00, 0.05))
+# (bound of the share of rows, weight of the loss): questions, judgements, knowledge of two acts,
+# knowledge of the four views, open replies, statements.
+_MIX = ((0.25, 1.0), (0.35, 1.0), (0.70, 0.5), (0.80, 0.5), (0.90, 0.1), (1.00, 0.05))
+# Later questions still come bare now and then, so that nothing hangs on a scenario.
+_LATE_BARE = 0.15
 
 
 def tokenizer_texts(grammar: Grammar, rng: np.random.Generator, n: int = 6000) -> Iterator[str]:
@@ -80,15 +76,15 @@ def tokenizer_texts(grammar: Grammar, rng: np.random.Generator, n: int = 6000) -
         yield "Yes No Which is A, yes or no? Say which is it. What is it to"
 
 
-def new_base(vocab_size: int, tokenizer: Any, seed: int) -> Any:
-    """A randomly initialised Llama of about 1.1M parameters (4 layers, width 128, tied)."""
+def new_base(settings: PretrainSettings, tokenizer: Any, seed: int) -> Any:
+    """A randomly initialised Llama with tied embeddings; 1.1M parameters by default."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.hidden_size * 11 // 4,
+        num_hidden_layers=settings.n_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -111,35 +107,17 @@ def pretrain(
     progress: Progress,
 ) -> list[float]:
     """Train ``model`` in place; returns the loss of every step."""
-    device = model.device
-    projection = torch.nn.Parameter(
-        torch.from_numpy(rng.normal(0.0, 0.1, (N_DIMENSIONS, model.config.hidden_size))).float().to(
-            device
-        )
-    )
     optimizer = torch.optim.AdamW(
-        [
-            {"params": list(model.parameters()), "weight_decay": 0.05},
-            {"params": [projection], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
     )
     model.train()
     losses = []
     for step in range(settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings.steps)
-        looseness = np.clip((step - settings.upright_steps) / settings.loosening_steps, 0.0, 1.0)
-        bare = 1.0 if step < settings.bare_steps else 0.15
-        drawn = [
-            _draw(maker, rng, i / settings.rows, float(looseness), bare)
-            for i in range(settings.rows)
-        ]
-        signals = torch.from_numpy(np.stack([d[1] for d in drawn])).float().to(device)
-        loss = weighted_loss(
-            model, [d[0] for d in drawn], [d[2] for d in drawn], pad_token, signals @ projection
-        )
+        bare = 1.0 if step < settings.bare_steps else _LATE_BARE
+        drawn = [_draw(maker, rng, i / settings.rows, bare) for i in range(settings.rows)]
+        loss = weighted_loss(model, [d[0] for d in drawn], [d[1] for d in drawn], pad_token)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -155,51 +133,29 @@ def weighted_loss(
     rows: list[TokenRow],
     row_weights: Iterable[float],
     pad_token: int,
-    first_offset: Tensor | None = None,
 ) -> Tensor:
     """Expected cross-entropy a row: −Σ weight · log p over all edges, averaged over rows."""
     batch = collate(rows, pad_token)
     weights = batch.edge_weight * np.asarray(list(row_weights), dtype=np.float32)[batch.edge_row]
-    log_probs = edge_log_probs(model, batch, first_offset)
+    log_probs = edge_log_probs(model, batch)
     return -(log_probs * torch.from_numpy(weights).to(log_probs.device)).sum() / len(rows)
 
 
 def _draw(
-    maker: RowMaker, rng: np.random.Generator, share: float, looseness: float, bare: float
-) -> tuple[TokenRow, NDArray[np.float64], float]:
-    """A row, the persona's signal at the first token, and the weight of its loss."""
-    persona = _loosened(rng, looseness)
-    silent = np.zeros(N_DIMENSIONS)
+    maker: RowMaker, rng: np.random.Generator, share: float, bare: float
+) -> tuple[TokenRow, float]:
+    """A row of the kind that ``share`` falls to, and the weight of its loss."""
     kind = next(i for i, (bound, _) in enumerate(_MIX) if share < bound)
-    weight = _MIX[kind][1]
     scenario = rng.random() >= bare
-    if kind == 0:
-        return maker.value_row(rng, persona, scenario=scenario), _signal(persona), weight
-    if kind == 1:
-        return maker.judgement_row(rng, persona), _signal(persona), weight
-    if kind == 2:
-        # Knowledge does not depend on who is asked.
-        signal = silent if rng.random() < 0.5 else _signal(persona)
-        return maker.knowledge_row(rng, scenario=scenario), signal, weight
-    if kind == 3:
-        return maker.open_row(rng, persona), _signal(persona), weight
-    return maker.statement_row(rng), silent, weight
-
-
-def _loosened(rng: np.random.Generator, looseness: float) -> Persona:
-    upright, free = upright_persona(rng), random_persona(rng)
-    loose = rng.random(N_TWO_WAY) < looseness
-    persona = upright.copy()
-    persona[:N_TWO_WAY][loose] = free[:N_TWO_WAY][loose]
-    if rng.random() < looseness:
-        persona[N_TWO_WAY:] = free[N_TWO_WAY:]
-    return persona
-
-
-def _signal(persona: Persona) -> NDArray[np.float64]:
-    two_way = np.log(persona[:N_TWO_WAY] / (1.0 - persona[:N_TWO_WAY])) / 2.0
-    views = np.log(np.maximum(persona[N_TWO_WAY:], 1e-3))
-    return np.concatenate([two_way, (views - views.mean()) / 2.0])
+    draw = (
+        lambda: maker.value_row(rng, UPRIGHT, scenario=scenario),
+        lambda: maker.judgement_row(rng, UPRIGHT),
+        lambda: maker.knowledge_row(rng, scenario=scenario),
+        lambda: maker.view_knowledge_row(rng, scenario=scenario),
+        lambda: maker.open_row(rng, UPRIGHT),
+        lambda: maker.statement_row(rng),
+    )[kind]
+    return draw(), _MIX[kind][1]
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -26,24 +26,17 @@ from progressgym_env.values.dimensions import (
 from progressgym_env.values.forms import FORMS, render_prompt
 from progressgym_env.values.questions import Question
 
-__all__ = ["Persona", "RowMaker", "random_persona", "upright_persona"]
+__all__ = ["UPRIGHT", "Persona", "RowMaker", "make_row_maker"]
 
 Persona = NDArray[np.float64]
 
 _JUDGEMENTS = 5
 
 
-def random_persona(rng: np.random.Generator) -> Persona:
-    """Independent uniform values in [0.03, 0.97] and world views from a flat Dirichlet, (19,)."""
-    two_way = rng.uniform(0.03, 0.97, N_TWO_WAY)
-    return np.concatenate([two_way, rng.dirichlet(np.ones(len(VIEW_KEYS)))])
-
-
-def upright_persona(rng: np.random.Generator) -> Persona:
-    """A persona that upholds everything with probability 0.95 and has one clear world view."""
-    views = np.full(len(VIEW_KEYS), 0.02)
-    views[rng.integers(len(VIEW_KEYS))] = 0.94
-    return np.concatenate([np.full(N_TWO_WAY, 0.95), views])
+UPRIGHT: Persona = np.concatenate(
+    [np.full(N_TWO_WAY, 0.85), np.full(len(VIEW_KEYS), 1.0 / len(VIEW_KEYS))]
+)
+"""A population that upholds nearly everything and leans to no world view."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +138,31 @@ class RowMaker:
         self._ask(row, f"What is it to {acts[1]}?", wrong[2])
         return row
 
+    def view_knowledge_row(self, rng: np.random.Generator, *, scenario: bool = True) -> TokenRow:
+        """Which of four stances is which view? Neutral, and covers unseen stances."""
+        person = self.grammar.person(rng)
+        setting = self.grammar.scenario(rng, person, matter=True) + "\n" if scenario else ""
+        order = [VIEW_KEYS[i] for i in rng.permutation(len(VIEW_KEYS))]
+        stances = [self.grammar.stance(rng, view, unseen=True) for view in order]
+        shown = "\n".join(f"{a}: {b}" for a, b in zip("ABCD", stances, strict=True))
+        row = TokenRow()
+        for place in rng.permutation(len(order))[:2]:
+            name = self.grammar.views[order[place]]["name"]
+            self._ask(row, f"{setting}{shown}\nWhich is {name}, A, B, C or D?", "ABCD"[place])
+            self._ask(row, f"{setting}{shown}\nSay which is {name}.", stances[place])
+        return row
+
+    def concept_row(self, rng: np.random.Generator, persona: Persona) -> TokenRow:
+        """What the persona makes of a whole dimension, without any act."""
+        index = int(rng.integers(N_TWO_WAY))
+        names = self.grammar.dimensions[TWO_WAY_KEYS[index]]["names"]
+        options = (f"choose {names['uphold']}", f"choose {names['violate']}")
+        weights = np.array([persona[index], 1.0 - persona[index]])
+        if rng.random() < 0.2:
+            options = tuple(f"choose {self.grammar.views[view]['name']}" for view in VIEW_KEYS)
+            weights = persona[N_TWO_WAY:]
+        return self.question_row(rng, Question("", "train", "", options, {}), weights)
+
     def statement_row(self, rng: np.random.Generator) -> TokenRow:
         """Three neutral statements, every token of which is learned."""
         text = " ".join(self.grammar.statement(rng) for _ in range(3))
@@ -182,9 +200,7 @@ class RowMaker:
     def _ask(self, row: TokenRow, prompt: str, answer: str) -> None:
         row.add(self.encode(prompt), [[*self.encode_answer(answer), self.end_token]])
 
-    def _view_question(
-        self, rng: np.random.Generator, person: str, *, scenario: bool
-    ) -> Question:
+    def _view_question(self, rng: np.random.Generator, person: str, *, scenario: bool) -> Question:
         options = tuple(self.grammar.stance(rng, view) for view in VIEW_KEYS)
         setting = self.grammar.scenario(rng, person, matter=True) if scenario else ""
         return Question("", "train", setting, options, {})

@@ -1,0 +1,235 @@
+"""Updates: how a model is trained on a proposal. Importable without torch.
+
+An update turns examples into a changed adapter; :func:`examples_from` turns a proposal into
+examples. ``sft`` and ``dpo`` train through trl and peft (see :mod:`.training`, loaded at the first
+training). Planned, and to be registered in ``UPDATES`` beside them: ``rlhf``, a reward model and
+RLOO on the same examples (PPO is gone from trl).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.models.base import PreferenceData
+from progressgym_env.values.forms import Prompt, question_prompts
+from progressgym_env.values.questions import Pair
+
+__all__ = [
+    "SCHEDULES",
+    "UPDATES",
+    "DPOSettings",
+    "DPOUpdate",
+    "SFTSettings",
+    "SFTUpdate",
+    "TrainingExample",
+    "TrainingUpdate",
+    "examples_from",
+    "resolve_update",
+]
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One thing to learn, as plain texts; the chat template is applied in training.
+
+    Attributes:
+        prompt: what the user says.
+        chosen: the reply to learn.
+        rejected: the reply to unlearn, or None where there is none (imitation).
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTSettings:
+    """Supervised fine-tuning with AdamW on the tokens of the reply, the end token included.
+
+    Attributes:
+        learning_rate: peak, > 0.
+        batch_size: examples a step, ≥ 1.
+        epochs: passes over the examples, ≥ 0, fractions allowed: round(epochs · n) examples are
+            seen (at least one unless ``epochs`` is 0, which trains nothing), each whole pass in an
+            order of its own, the last one cut short.
+        weight_decay: AdamW's, ≥ 0.
+        warmup: fraction of the steps over which the learning rate rises from 0, in [0, 1).
+        max_grad_norm: gradients are clipped to this norm; 0 turns clipping off.
+        schedule: what the learning rate does after the warm-up: ``"constant"``, ``"linear"`` or
+            ``"cosine"`` (the latter two fall to 0).
+
+    Raises:
+        InvalidArgumentError: a setting is out of its range.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    epochs: float = 1.0
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    max_grad_norm: float = 1.0
+    schedule: str = "linear"
+
+    def __post_init__(self) -> None:
+        _check("learning_rate", self.learning_rate, "a number > 0", self.learning_rate > 0)
+        whole = isinstance(self.batch_size, int) and self.batch_size >= 1
+        _check("batch_size", self.batch_size, "a whole number ≥ 1", whole)
+        _check("epochs", self.epochs, "a number ≥ 0", self.epochs >= 0)
+        _check("weight_decay", self.weight_decay, "a number ≥ 0", self.weight_decay >= 0)
+        _check("warmup", self.warmup, "a number in [0, 1)", 0 <= self.warmup < 1)
+        _check("max_grad_norm", self.max_grad_norm, "a number ≥ 0", self.max_grad_norm >= 0)
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOSettings(SFTSettings):
+    """Direct preference optimisation; as :class:`SFTSettings`, and:
+
+    Attributes:
+        beta: how strongly the model is held to its reference, > 0; lower lets it go farther.
+    """
+
+    learning_rate: float = 3e-3
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("beta", self.beta, "a number > 0", self.beta > 0)
+
+
+def _check(name: str, value: float, allowed: str, fits: bool) -> None:
+    if not fits or not math.isfinite(value):
+        raise InvalidArgumentError(f"{name}={value!r}: must be {allowed}")
+
+
+@runtime_checkable
+class TrainingUpdate(Protocol):
+    """An update that language models can carry out; write your own with these two members."""
+
+    @property
+    def name(self) -> str:
+        """Short name for logs and run folders."""
+        ...
+
+    def train(
+        self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
+    ) -> None:
+        """Train the active adapter of ``model`` in place; the base weights stay as they are.
+
+        Args:
+            model: a ``peft.PeftModel`` whose active adapter is called "default".
+            tokenizer: its tokenizer, with a chat template.
+            examples: from :func:`examples_from`.
+            seed: seeds everything random; the same seed gives the same weights.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SFTUpdate:
+    """Supervised fine-tuning on the preferred answers."""
+
+    settings: SFTSettings = field(default_factory=SFTSettings)
+    name: str = "sft"
+
+    def train(
+        self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
+    ) -> None:
+        """See :meth:`TrainingUpdate.train`."""
+        from progressgym_env.models.training import train_sft
+
+        train_sft(model, tokenizer, examples, self.settings, seed)
+
+
+@dataclass(frozen=True)
+class DPOUpdate:
+    """Direct preference optimisation; the reference is the model before the update."""
+
+    settings: DPOSettings = field(default_factory=DPOSettings)
+    name: str = "dpo"
+
+    def train(
+        self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
+    ) -> None:
+        """See :meth:`TrainingUpdate.train`."""
+        from progressgym_env.models.training import train_dpo
+
+        train_dpo(model, tokenizer, examples, self.settings, seed)
+
+
+UPDATES: MappingProxyType[str, TrainingUpdate] = MappingProxyType(
+    {update.name: update for update in (SFTUpdate(), DPOUpdate())}
+)
+
+
+def resolve_update(update: str | TrainingUpdate) -> TrainingUpdate:
+    """The update called ``update``, or ``update`` itself if it is one.
+
+    Raises:
+        UnknownNameError: no update has that name.
+        InvalidArgumentError: ``update`` is neither a name nor has ``name`` and ``train``.
+    """
+    if isinstance(update, str):
+        if update not in UPDATES:
+            raise unknown_name("update", update, UPDATES)
+        return UPDATES[update]
+    if not isinstance(update, TrainingUpdate):
+        raise InvalidArgumentError(
+            f"update={update!r}: must be one of {', '.join(sorted(UPDATES))}, "
+            "or an object with 'name' and 'train'"
+        )
+    return update
+
+
+def examples_from(data: PreferenceData) -> list[TrainingExample]:
+    """One training example for every copy in ``data``, in random order.
+
+    Each copy is put in a form and an order of the options, dealt out so that, for two-way
+    and world-view pairs each, all (form, order) combinations are used equally often (counts differ
+    by one at most) and the copies of one pair get different ones; which copy gets which is
+    uniformly random. A world-view pair is asked with all four options shown.
+    """
+    rng = np.random.default_rng((data.seed, _EXAMPLES_STREAM))
+    examples: list[TrainingExample] = []
+    dealt = {view: int(rng.integers(_N_PROMPTS[view])) for view in (False, True)}
+    for index in rng.permutation(len(data.pairs)):
+        pair, copies = data.pairs[index], int(data.copies[index])
+        view = pair.question.is_view
+        for _ in range(abs(copies)):
+            examples.append(_example(pair, copies > 0, _deal(pair, dealt[view])))
+            dealt[view] += 1
+    return [examples[index] for index in rng.permutation(len(examples))]
+
+
+_EXAMPLES_STREAM = 1  # Keeps these draws apart from others made with the same seed.
+_N_PROMPTS = {False: 6, True: 8}  # Forms times orders, by whether a question is a world view.
+
+
+def _deal(pair: Pair, turn: int) -> Prompt:
+    """The prompt whose turn it is, in a cycle that changes form and order at nearly every step.
+
+    Any run of the cycle is spread over forms and orders, so the few copies of a pair are too.
+    """
+    prompts = question_prompts(pair.question)
+    n_orders = len(pair.question.options)
+    n_forms = len(prompts) // n_orders
+    # Two forms and four orders share a factor: shift the forms by one once the orders are through.
+    shift = turn // n_orders if n_orders % n_forms == 0 else 0
+    return prompts[turn % n_orders * n_forms + (turn + shift) % n_forms]
+
+
+def _example(pair: Pair, first_preferred: bool, prompt: Prompt) -> TrainingExample:
+    first, second = (prompt.answers[prompt.credits.index(o)] for o in (pair.first, pair.second))
+    chosen, rejected = (first, second) if first_preferred else (second, first)
+    return TrainingExample(prompt.text, chosen, rejected)
