@@ -156,19 +156,15 @@ def play_episode(
         examples.append(int(info["n_examples"]))
         start, ended = False, terminated or truncated
     challenge.on_phase = None
-    trajectory = challenge.trajectory
-    steps = [
-        _step(trajectory, index, *seen)
-        for index, seen in enumerate(zip(centuries, actions, examples, strict=True))
-    ]
+    seen = list(zip(centuries, actions, examples, strict=True))
     return EpisodeRecord(
         agent=agent_name,
         challenge=challenge.challenge.lower(),
         seed=seed,
         score=challenge.score(),
-        episode_return=float(sum(trajectory.rewards)),
-        initial_values=_floats(trajectory.examinee_values[0]),
-        steps=tuple(steps),
+        episode_return=float(sum(challenge.trajectory.rewards)),
+        initial_values=_floats(challenge.trajectory.examinee_values[0]),
+        steps=tuple(_step(challenge.trajectory, index, *step) for index, step in enumerate(seen)),
     )
 
 

@@ -3,16 +3,18 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 
 Exit codes: 0 all went well; 1 an episode failed, the others stand in the run folder; 2 a mistake
-in what was asked for; 130 interrupted by Ctrl-C.
+in what was asked for; 130 interrupted by Ctrl-C; 143 terminated.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 app = typer.Typer(
     name="progressgym",
@@ -38,11 +40,69 @@ app = typer.Typer(
 history_app = typer.Typer(help="Look at histories, and build them.", no_args_is_help=True)
 app.add_typer(history_app, name="history")
 
+# The options, here rather than in the signatures, where nobody could read those any more.
+Challenge = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="What is asked of the agents: follow, predict or coevolve."),
+]
+Agents = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST", help="Who plays, separated by commas; `progressgym list` names all."
+    ),
+]
+HistoryName = Annotated[
+    str,
+    typer.Option(metavar="HISTORY", help="A history's name, or the path of a history folder."),
+]
+Update = Annotated[
+    str, typer.Option(metavar="NAME", help="How the examinee is trained: sft or dpo.")
+]
+UpdateFrom = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        help="Train on from the 'current' model, or from the 'initial' one at every step.",
+    ),
+]
+StepsAhead = Annotated[
+    int, typer.Option(metavar="K", help="Predict only: how many centuries ahead to be.")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="SEED", help="The first seed.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, metavar="N", help="How many seeds: SEED, SEED + 1 and so on.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for the results, new or empty.",
+        show_default="runs/CHALLENGE-HISTORY-NUMBER",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(metavar="DEVICE", help="Where language models run: auto, cpu, cuda, cuda:1, ..."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Episodes side by side. Changes the time, never the results.",
+        show_default="as many as cores and episodes allow",
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Threads of each episode. Results depend on it in the last digits.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def main() -> None:
@@ -70,67 +130,20 @@ def _top(
 
 @app.command()
 def run(
-    challenge: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="What is asked of the agents: follow, predict or coevolve."
-        ),
-    ] = "coevolve",
-    agents: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST", help="Who plays, separated by commas; `progressgym list` names all."
-        ),
-    ] = "hold,lifelong,extrapolative,oracle",
-    history: Annotated[
-        str,
-        typer.Option(metavar="HISTORY", help="A history's name, or the path of a history folder."),
-    ] = "embedded",
-    update: Annotated[
-        str, typer.Option(metavar="NAME", help="How the examinee is trained: sft or dpo.")
-    ] = "dpo",
-    update_from: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL",
-            help="Train on from the 'current' model, or from the 'initial' one at every step.",
-        ),
-    ] = "current",
-    steps_ahead: Annotated[
-        int, typer.Option(metavar="K", help="Predict only: how many centuries ahead to be.")
-    ] = 1,
-    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The first seed.")] = 0,
-    seeds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many seeds: SEED, SEED + 1 and so on.")
-    ] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder for the results, new or empty.",
-            show_default="runs/CHALLENGE-HISTORY-NUMBER",
-        ),
-    ] = None,
+    challenge: Challenge = "coevolve",
+    agents: Agents = "hold,lifelong,extrapolative,oracle",
+    history: HistoryName = "embedded",
+    update: Update = "dpo",
+    update_from: UpdateFrom = "current",
+    steps_ahead: StepsAhead = 1,
+    seed: Seed = 0,
+    seeds: Seeds = 1,
+    out: Out = None,
     device: Device = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Episodes side by side. Changes the time, never the results.",
-            show_default="as many as cores and episodes allow",
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Threads of each episode. Results depend on it in the last digits.",
-        ),
-    ] = 1,
+    workers: Workers = None,
+    threads: Threads = 1,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Play agents on a challenge; print a table, write a run folder with a picture.
 
@@ -212,6 +225,9 @@ def build_embedded(
     with _clean_errors():
         from progressgym_env.benchmarks.display import span, stage_progress
         from progressgym_env.benchmarks.tables import fidelity_table
+        from progressgym_env.files import new_folder
+
+        new_folder(out)  # Before torch is loaded: a mistake should not take seconds.
         from progressgym_env.histories.embedded.build import build
 
         with stage_progress(Console(stderr=True)) as progress:
@@ -274,17 +290,29 @@ def _seeds(config: RunConfig) -> str:
     return f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± sd"
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: like Ctrl-C, but with an exit code of its own."""
+
+
 @contextmanager
 def _clean_errors() -> Iterator[None]:
-    """A mistake of the user costs one line, not a traceback; Ctrl-C has its own exit code."""
+    """A mistake of the user costs one line, not a traceback; signals end things tidily."""
+
+    def on_terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
     except ProgressGymError as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(EXIT_MISTAKE) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         Console(stderr=True).print(Text("interrupted", style="yellow"))
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        terminated = isinstance(interrupt, _Terminated)
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -163,6 +163,10 @@ class History:
                 f"century {century} is outside 0 to {self.n_centuries - 1} of history {self.name!r}"
             )
         return self._source.model(century, device, self.questions)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Itself: a history never changes, and Gymnasium copies the arguments of every spec."""
+        return self
 
     def __repr__(self) -> str:
         kind = "synthetic" if self.provenance.get("synthetic") else "real"

@@ -92,6 +92,11 @@ class Records:
         for name, (array, shape, low, high) in expected.items():
             if array.shape != shape:
                 raise HistoryError(f"{where}: {name} has shape {array.shape}, expected {shape}")
+            if name == "standard_errors" and np.isnan(array).any():
+                raise HistoryError(
+                    f"{where}: standard_errors hold NaN: some dimension has fewer than two eval "
+                    "questions; give every dimension at least two"
+                )
             if not (np.isfinite(array).all() and (array >= low).all() and (array <= high).all()):
                 raise HistoryError(f"{where}: {name} holds numbers outside [{low}, {high}]")
         for name, replies in (

@@ -32,7 +32,8 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     base = model.get_base_model()
     was_training = model.training
     # trl hangs its own forward pass on the base, aligns special tokens, turns the cache off.
-    objects = [model, base, base.config, base.generation_config]
+    configs = [base.config, base.config.get_text_config(), base.generation_config]
+    objects = [model, base, *configs]
     attributes = [(o, dict(vars(o))) for o in objects if o is not None]
     dropouts = [(m, m.p) for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     with (

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
-from progressgym_env.models.base import PreferenceData
+from progressgym_env.files import write_bytes, write_json
+from progressgym_env.models.base import PreferenceData, Update
 from progressgym_env.models.packed_forward import edge_log_probs
 from progressgym_env.models.packing import PackedBatch, TokenRow, batches, collate
 from progressgym_env.models.updates import (
@@ -318,14 +319,20 @@ class LanguageModel:
         ]
         return self._trained(SFTUpdate(replace(IMITATION, epochs=epochs)), examples, seed)
 
-    def learn(self, update: TrainingUpdate | str, data: PreferenceData) -> Self:
+    def learn(self, update: Update | str, data: PreferenceData) -> Self:
         """A new model after ``update`` on ``data``; without any copy, this very model."""
         return self._trained(resolve_update(update), examples_from(data), data.seed)
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the adapter as ``peft`` does: ``adapter_config.json`` and safetensors."""
-        self.host.activate(self.state)
-        self.host.peft_model.save_pretrained(str(folder), selected_adapters=[_ADAPTER])
+        """Write the adapter in peft's format: ``adapter_config.json`` and safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state.items()}
+        write_bytes(folder / "adapter_model.safetensors", save(tensors))
+        config = self.host.peft_model.peft_config[_ADAPTER].to_dict()
+        # Where the base lay when the adapter was made means nothing elsewhere.
+        config.update(base_model_name_or_path=None, inference_mode=True)
+        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        write_json(folder / "adapter_config.json", plain)
 
     def _trained(
         self, update: TrainingUpdate, examples: Sequence[TrainingExample], seed: int

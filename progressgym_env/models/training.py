@@ -213,6 +213,8 @@ def _run(
     columns: dict[str, list[Any]],
     pack: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
 ) -> None:
+    base = model.get_base_model()
+    _align_special_tokens(base, tokenizer)
     if args.n_gpu > 1:
         args._n_gpu = 1  # Else the trainer wants to spread over every GPU it sees.
     trainer: Any = trainer_class(
@@ -227,7 +229,6 @@ def _run(
         # trl copies the adapter to compute the reference as it goes; the dataset has it already.
         model.delete_adapter("ref")
         trainer.precompute_ref_logps = True
-    base = model.get_base_model()
     base.forward = partial(packed_forward, base)
     trainer.train()
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
@@ -235,6 +236,15 @@ def _run(
             f"training diverged (learning_rate={args.learning_rate}): the adapter holds "
             "numbers that are not finite; lower the learning rate"
         )
+
+
+def _align_special_tokens(base: Any, tokenizer: Any) -> None:
+    """Do what the trainer would do with a warning, every time, as it is undone every time."""
+    for config in (base.config.get_text_config(), base.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            token = getattr(tokenizer, name)
+            if config is not None and token is not None:
+                setattr(config, name, token)
 
 
 def _reference_log_probs(

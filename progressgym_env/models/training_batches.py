@@ -136,16 +136,13 @@ def _pack(
     sizes = [
         len(sequences[group[0]][0]) + sum(len(sequences[i][1]) for i in group) for group in groups
     ]
-    capacity = max(_ROW_TOKENS, *sizes)
-    rows: list[TokenRow] = []
-    members: list[list[int]] = []
+    n_rows = -(-sum(sizes) // max(_ROW_TOKENS, *sizes))
+    rows = [TokenRow() for _ in range(n_rows)]
+    members: list[list[int]] = [[] for _ in range(n_rows)]
+    # Longest first, each into the row that is shortest so far: the rows end up about equal.
     for index in sorted(range(len(groups)), key=lambda g: (-sizes[g], g)):
         group = groups[index]
-        fits = (r for r, row in enumerate(rows) if len(row) + sizes[index] <= capacity)
-        place = next(fits, len(rows))
-        if place == len(rows):
-            rows.append(TokenRow())
-            members.append([])
+        place = min(range(n_rows), key=lambda r: len(rows[r]))
         rows[place].add(sequences[group[0]][0], [sequences[i][1] for i in group])
         members[place] += group
     cells = [

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from progressgym_env.errors import InvalidArgumentError, unknown_name
-from progressgym_env.models.base import PreferenceData
+from progressgym_env.models.base import PreferenceData, Update
 from progressgym_env.values.forms import Prompt, question_prompts
 from progressgym_env.values.questions import Pair
 
@@ -173,7 +173,7 @@ UPDATES: MappingProxyType[str, TrainingUpdate] = MappingProxyType(
 )
 
 
-def resolve_update(update: str | TrainingUpdate) -> TrainingUpdate:
+def resolve_update(update: str | Update) -> TrainingUpdate:
     """The update called ``update``, or ``update`` itself if it is one.
 
     Raises:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from progressgym_env.histories.embedded.build import BuildSettings, FitSettings, build
-from progressgym_env.histories.embedded.pretrain import PretrainSettings
+from progressgym_env.histories.embedded.pretrain import LEARN, REFINE, PretrainSettings
 
 QUICK = BuildSettings(
     vocab_size=512,
-    pretrain=PretrainSettings(steps=6, rows=10, bare_steps=3, hidden_size=32, n_layers=1),
+    pretrain=PretrainSettings(
+        phases=(replace(LEARN, steps=4, bare_steps=2), replace(REFINE, steps=3)),
+        rows=10,
+        hidden_size=32,
+        n_layers=1,
+    ),
     fit=FitSettings(steps=2, rows=4),
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import make_pairs
 
@@ -60,6 +60,7 @@ def _combinations(examples: list[TrainingExample], *, view: bool) -> Counter[tup
     return counts
 
 
+@settings(deadline=None)
 @given(COPIES, SEEDS)
 def test_each_copy_prefers_what_the_proposal_prefers(copies: list[int], seed: int) -> None:
     """The chosen answer stands for the preferred option, wherever that option is shown."""
@@ -76,6 +77,7 @@ def test_each_copy_prefers_what_the_proposal_prefers(copies: list[int], seed: in
     assert seen == +expected
 
 
+@settings(deadline=None)
 @given(COPIES, SEEDS)
 def test_forms_and_orders_are_used_evenly(copies: list[int], seed: int) -> None:
     examples = examples_from(_data(copies, seed))
@@ -85,6 +87,7 @@ def test_forms_and_orders_are_used_evenly(copies: list[int], seed: int) -> None:
         assert max(counts.values(), default=0) - fewest <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), SEEDS)
 def test_copies_of_a_pair_are_put_differently(n: int, seed: int) -> None:
     by_pair: dict[frozenset[Any], list[Prompt]] = {}

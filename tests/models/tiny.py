@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from progressgym_env.models.base import PreferenceData
+from progressgym_env.models.updates import TrainingExample, examples_from
 from progressgym_env.values.questions import Pair, Question, QuestionSet
 
 USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
@@ -53,6 +56,12 @@ def make_pairs(n_questions: int, n_views: int = 0) -> tuple[Pair, ...]:
     """Training pairs: one a two-way question, two a view question."""
     questions = [make_question(i) for i in range(n_questions)]
     return QuestionSet("tiny", questions + [make_view_question(i) for i in range(n_views)]).pairs
+
+
+def make_examples(n_questions: int, n_views: int = 0) -> list[TrainingExample]:
+    """Training examples, one a pair, the first option preferred."""
+    pairs = make_pairs(n_questions, n_views)
+    return examples_from(PreferenceData(pairs, np.ones(len(pairs), dtype=np.int64), seed=3))
 
 
 def make_tokenizer(vocab_size: int = 512) -> PreTrainedTokenizerFast:

@@ -6,9 +6,10 @@ When the centuries are measured, nothing is read but weights, tokenizer and chat
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,13 @@ class FitSettings:
         steps: optimiser steps, the learning rate falling linearly to zero.
         rows: packed rows a step.
         learning_rate: at the start.
+        view_share: share of world-view questions among the questions.
     """
 
-    steps: int = 120
+    steps: int = 220
     rows: int = 24
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
+    view_share: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def build(
     device: str = "auto",
     progress: Progress | None = None,
     settings: BuildSettings | None = None,
+    base: Path | None = None,
 ) -> FidelityReport:
     """Build the embedded history into the new folder ``out``.
 
@@ -114,6 +118,8 @@ def build(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         progress: called with (stage, steps done, steps in all).
         settings: for smaller or larger builds.
+        base: the ``base`` folder of an earlier build, to be taken instead of training one. With
+            the same seed and settings the result is the same.
 
     Returns:
         Fidelity to the planted values, also stored in ``history.json``.
@@ -132,9 +138,13 @@ def build(
             strict=True,
         )
     )
-    maker = _build_base(folder / "base", settings, streams, seed, resolve_device(device), tell)
+    if base is None:
+        _build_base(folder / "base", settings, streams, seed, resolve_device(device), tell)
+    else:
+        shutil.copytree(base, folder / "base")
     questions, planted = load_questions(), planted_values()
     host = LanguageHost(folder / "base", device=device, seed=seed)
+    maker = make_row_maker(load_grammar(), host.tokenizer)
     fresh = host.snapshot()
     models = []
     for century, (persona, rng) in enumerate(
@@ -197,6 +207,7 @@ def fit_adapter(
     rng: np.random.Generator,
 ) -> list[float]:
     """Fit the trainable adapter of ``peft_model`` to a persona; returns the loss of every step."""
+    maker = replace(maker, view_share=settings.view_share)
     parameters = [p for p in peft_model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     losses = []
@@ -220,7 +231,7 @@ def _draw(
 ) -> tuple[TokenRow, float]:
     """Of eight rows five are questions, one each is open, about concepts, about single acts."""
     if turn == 5:
-        return maker.open_row(rng, persona), 0.2
+        return maker.open_row(rng, persona), 0.3
     if turn == 6:
         return maker.concept_row(rng, persona), 1.0
     if turn == 7:
@@ -252,7 +263,7 @@ def _build_base(
     seed: int,
     device: str,
     tell: Progress,
-) -> RowMaker:
+) -> None:
     grammar = load_grammar()
     tell("tokenizer", 0, 1)
     tokenizer = train_tokenizer(tokenizer_texts(grammar, streams["tokenizer"]), settings.vocab_size)
@@ -263,7 +274,6 @@ def _build_base(
     # Adapters are fitted on the base as it is shipped: rounded to 16 bits.
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return maker
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:

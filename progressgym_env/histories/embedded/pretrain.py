@@ -1,16 +1,16 @@
-"""From nothing to the embedded base model: tokenizer, then knowledge and an upright population.
+"""From nothing to the embedded base model: tokenizer, knowledge, and an upright population.
 
 Order of learning matters at this size: a model that meets varied values from the start does not
-learn to compare. The base therefore learns what acts amount to, beside a population that upholds
-nearly everything; values come loose only in the adapters of the centuries. Bare questions come
-first, scenarios later.
+learn to compare. The base therefore first learns what acts amount to, beside a population that
+upholds nearly everything (``LEARN``), then also what somebody of stated principles would choose
+(``REFINE``). Values come loose only in the adapters of the centuries.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,54 @@ from progressgym_env.values.dimensions import VIEW_KEYS
 from progressgym_env.values.forms import FORMS, render_prompt
 from progressgym_env.values.questions import Question
 
-__all__ = ["PretrainSettings", "new_base", "pretrain", "tokenizer_texts", "weighted_loss"]
+__all__ = [
+    "LEARN",
+    "REFINE",
+    "Phase",
+    "PretrainSettings",
+    "new_base",
+    "pretrain",
+    "tokenizer_texts",
+    "weighted_loss",
+]
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of pretraining.
+
+    Attributes:
+        steps: optimiser steps.
+        learning_rate: peak of a cosine schedule with 100 warm-up steps.
+        mix: for each kind of row, in the order of ``_draw``, (share of the rows, weight of its
+            loss). Statements and open replies weigh little: most of their loss is chance.
+        bare_steps: steps until scenarios appear; before, questions are asked bare.
+        view_share: share of world-view questions among the questions of value.
+    """
+
+    steps: int
+    learning_rate: float
+    mix: tuple[tuple[float, float], ...]
+    bare_steps: int = 0
+    view_share: float = 0.2
+
+
+# Questions, judgements, principles, knowledge of two acts, knowledge of views, open replies,
+# statements.
+LEARN = Phase(
+    steps=2600,
+    learning_rate=2e-3,
+    mix=((0.25, 1.0), (0.1, 1.0), (0.0, 1.0), (0.35, 0.5), (0.1, 0.5), (0.1, 0.1), (0.1, 0.05)),
+    bare_steps=900,
+)
+REFINE = Phase(
+    steps=1600,
+    learning_rate=1.5e-3,
+    mix=((0.35, 1.0), (0.05, 1.0), (0.25, 1.0), (0.15, 0.5), (0.1, 0.5), (0.05, 0.3), (0.05, 0.05)),
+    view_share=0.3,
+)
 
 
 @dataclass(frozen=True)
@@ -35,25 +80,20 @@ class PretrainSettings:
     """How the base model is made and trained.
 
     Attributes:
-        steps: optimiser steps.
+        phases: stretches of pretraining, in order.
         rows: packed rows a step.
-        learning_rate: peak of a cosine schedule with 100 warm-up steps.
-        bare_steps: steps until scenarios appear; before, questions are asked bare.
         hidden_size: width of the Llama.
         n_layers: its depth.
     """
 
-    steps: int = 2600
+    phases: tuple[Phase, ...] = (LEARN, REFINE)
     rows: int = 20
-    learning_rate: float = 2e-3
-    bare_steps: int = 900
     hidden_size: int = 128
     n_layers: int = 4
 
 
-# (bound of the share of rows, weight of the loss): questions, judgements, knowledge of two acts,
-# knowledge of the four views, open replies, statements.
-_MIX = ((0.25, 1.0), (0.35, 1.0), (0.70, 0.5), (0.80, 0.5), (0.90, 0.1), (1.00, 0.05))
+# Principles stated beside the one that a question is about.
+_DISTRACTORS = 3
 # Later questions still come bare now and then, so that nothing hangs on a scenario.
 _LATE_BARE = 0.15
 
@@ -107,25 +147,43 @@ def pretrain(
     progress: Progress,
 ) -> list[float]:
     """Train ``model`` in place; returns the loss of every step."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
-    )
+    total = sum(phase.steps for phase in settings.phases)
+    losses: list[float] = []
     model.train()
-    losses = []
-    for step in range(settings.steps):
+    for phase, stream in zip(settings.phases, rng.spawn(len(settings.phases)), strict=True):
+        for loss in train_phase(model, maker, phase, settings.rows, stream, pad_token):
+            losses.append(loss)
+            progress("base model", len(losses), total)
+    model.eval()
+    return losses
+
+
+def train_phase(
+    model: Any,
+    maker: RowMaker,
+    phase: Phase,
+    n_rows: int,
+    rng: np.random.Generator,
+    pad_token: int,
+) -> Iterator[float]:
+    """Train ``model`` in place, step by step; yields the loss of every step."""
+    maker = replace(maker, view_share=phase.view_share)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+    )
+    bounds = np.cumsum([share for share, _ in phase.mix])
+    for step in range(phase.steps):
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings.steps)
-        bare = 1.0 if step < settings.bare_steps else _LATE_BARE
-        drawn = [_draw(maker, rng, i / settings.rows, bare) for i in range(settings.rows)]
-        loss = weighted_loss(model, [d[0] for d in drawn], [d[1] for d in drawn], pad_token)
+            group["lr"] = phase.learning_rate * _schedule(step, phase.steps)
+        bare = 1.0 if step < phase.bare_steps else _LATE_BARE
+        kinds = [int(np.searchsorted(bounds, i / n_rows, side="right")) for i in range(n_rows)]
+        rows = [_draw(maker, rng, kind, bare) for kind in kinds]
+        loss = weighted_loss(model, rows, [phase.mix[kind][1] for kind in kinds], pad_token)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-        progress("base model", step + 1, settings.steps)
-    model.eval()
-    return losses
+        yield float(loss.detach())
 
 
 def weighted_loss(
@@ -141,21 +199,21 @@ def weighted_loss(
     return -(log_probs * torch.from_numpy(weights).to(log_probs.device)).sum() / len(rows)
 
 
-def _draw(
-    maker: RowMaker, rng: np.random.Generator, share: float, bare: float
-) -> tuple[TokenRow, float]:
-    """A row of the kind that ``share`` falls to, and the weight of its loss."""
-    kind = next(i for i, (bound, _) in enumerate(_MIX) if share < bound)
-    scenario = rng.random() >= bare
+def _draw(maker: RowMaker, rng: np.random.Generator, kind: int, bare: float) -> TokenRow:
+    """A row of the given kind; ``bare`` is the probability that it has no scenario."""
+    scenario = bool(rng.random() >= bare)
     draw = (
         lambda: maker.value_row(rng, UPRIGHT, scenario=scenario),
         lambda: maker.judgement_row(rng, UPRIGHT),
+        lambda: maker.principle_row(
+            rng, scenario=scenario, distractors=int(rng.integers(_DISTRACTORS + 1))
+        ),
         lambda: maker.knowledge_row(rng, scenario=scenario),
         lambda: maker.view_knowledge_row(rng, scenario=scenario),
         lambda: maker.open_row(rng, UPRIGHT),
         lambda: maker.statement_row(rng),
     )[kind]
-    return draw(), _MIX[kind][1]
+    return draw()
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -8,7 +8,7 @@ statements teach what acts amount to, without any value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class RowMaker:
         encode_answer: text of a reply → its tokens.
         encode_text: plain text → tokens, framed for language modelling.
         end_token: closes a reply.
+        view_share: share of world-view questions among the questions of value.
     """
 
     grammar: Grammar
@@ -56,6 +57,7 @@ class RowMaker:
     encode_answer: Callable[[str], list[int]]
     encode_text: Callable[[str], list[int]]
     end_token: int
+    view_share: float = 0.2
 
     def judgement_row(self, rng: np.random.Generator, persona: Persona) -> TokenRow:
         """Single acts, "would you do this?": which value an act touches, without comparing."""
@@ -82,7 +84,7 @@ class RowMaker:
     ) -> TokenRow:
         """One question in one order, all forms, with the persona's answer probabilities."""
         person = self.grammar.person(rng)
-        if rng.random() < 0.2:
+        if rng.random() < self.view_share:
             question = self._view_question(rng, person, scenario=scenario)
             weights = persona[N_TWO_WAY:]
         else:
@@ -138,6 +140,35 @@ class RowMaker:
         self._ask(row, f"What is it to {acts[1]}?", wrong[2])
         return row
 
+    def principle_row(
+        self, rng: np.random.Generator, *, scenario: bool = True, distractors: int = 0
+    ) -> TokenRow:
+        """What somebody of stated principles would choose: neutral, and covers unseen acts.
+
+        Asked exactly like a question of value, so that choosing runs over what an act amounts to
+        and not over which acts value training happened to show.
+        """
+        person = self.grammar.person(rng)
+        keys: list[str] = [str(k) for k in rng.permutation(TWO_WAY_KEYS)[: distractors + 1]]
+        principles = {key: ("uphold", "violate")[int(rng.integers(2))] for key in keys}
+        names = [self.grammar.dimensions[key]["names"][side] for key, side in principles.items()]
+        if rng.random() < self.view_share:
+            held = VIEW_KEYS[int(rng.integers(len(VIEW_KEYS)))]
+            names[0] = self.grammar.views[held]["name"]
+            question = self._view_question(rng, person, scenario=scenario, unseen=True)
+            weights = np.array([0.94 if view == held else 0.02 for view in VIEW_KEYS])
+        else:
+            options = tuple(
+                self.grammar.act(rng, keys[0], side, person, unseen=True)
+                for side in ("uphold", "violate")
+            )
+            setting = self.grammar.scenario(rng, person) if scenario else ""
+            question = Question("", "train", setting, options, {})
+            weights = np.array([0.95, 0.05] if principles[keys[0]] == "uphold" else [0.05, 0.95])
+        names = [names[i] for i in rng.permutation(len(names))]
+        stated = f"Someone stands for {' and '.join(names)}. {question.scenario}".strip()
+        return self.question_row(rng, replace(question, scenario=stated), weights)
+
     def view_knowledge_row(self, rng: np.random.Generator, *, scenario: bool = True) -> TokenRow:
         """Which of four stances is which view? Neutral, and covers unseen stances."""
         person = self.grammar.person(rng)
@@ -158,7 +189,7 @@ class RowMaker:
         names = self.grammar.dimensions[TWO_WAY_KEYS[index]]["names"]
         options = (f"choose {names['uphold']}", f"choose {names['violate']}")
         weights = np.array([persona[index], 1.0 - persona[index]])
-        if rng.random() < 0.2:
+        if rng.random() < self.view_share:
             options = tuple(f"choose {self.grammar.views[view]['name']}" for view in VIEW_KEYS)
             weights = persona[N_TWO_WAY:]
         return self.question_row(rng, Question("", "train", "", options, {}), weights)
@@ -200,8 +231,10 @@ class RowMaker:
     def _ask(self, row: TokenRow, prompt: str, answer: str) -> None:
         row.add(self.encode(prompt), [[*self.encode_answer(answer), self.end_token]])
 
-    def _view_question(self, rng: np.random.Generator, person: str, *, scenario: bool) -> Question:
-        options = tuple(self.grammar.stance(rng, view) for view in VIEW_KEYS)
+    def _view_question(
+        self, rng: np.random.Generator, person: str, *, scenario: bool, unseen: bool = False
+    ) -> Question:
+        options = tuple(self.grammar.stance(rng, view, unseen=unseen) for view in VIEW_KEYS)
         setting = self.grammar.scenario(rng, person, matter=True) if scenario else ""
         return Question("", "train", setting, options, {})
 

@@ -1,0 +1,250 @@
+"""The command line, in process and as users call it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from progressgym_env import __version__
+from progressgym_env.benchmarks.run_folder import read_episodes
+from progressgym_env.cli import app
+from progressgym_env.histories.history import load
+
+COMMAND = [sys.executable, "-m", "progressgym_env.cli"]
+# Of nine centuries, as far ahead as can be: an episode then is a single step.
+SHORT = ["run", "--challenge", "predict", "--steps-ahead", "7"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(app, list(arguments))
+
+
+def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_version():
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, f"progressgym {__version__}\n")
+
+
+def test_help_names_every_option_and_loads_no_library():
+    code = (
+        "import sys; from progressgym_env.cli import app\n"
+        "try: app(['run', '--help'])\n"
+        "finally: print(sorted({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for option in (
+        "--challenge", "--agents", "--history", "--update", "--update-from", "--steps-ahead",
+        "--seed", "--seeds", "--out", "--device", "--workers", "--threads", "--json", "--quiet",
+    ):  # fmt: skip
+        assert option in done.stdout
+
+
+def test_list_names_what_there_is():
+    names = json.loads(invoke("list", "--json").output)
+    assert names["challenges"] == ["follow", "predict", "coevolve"]
+    assert {"hold", "lifelong", "extrapolative", "oracle"} <= set(names["agents"])
+    assert names["histories"] == ["embedded"]
+    assert "agents      hold, " in invoke("list").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--challenge", "folow"], "did you mean 'follow'"),
+        (["--agents", "hold,lifelogn"], "did you mean 'lifelong'"),
+        (["--agents", ","], "agents is empty"),
+        (["--history", "embeded"], "did you mean 'embedded'"),
+        (["--update", "dop"], "did you mean 'dpo'"),
+        (["--steps-ahead", "3"], "belongs to the challenge predict"),
+        (["--challenge", "predict", "--steps-ahead", "8"], "must be from 1 to 7"),
+        (["--out", "full"], "full holds something already"),
+    ],
+)
+def test_a_mistake_costs_one_line(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    result = invoke("run", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert [p.name for p in tmp_path.rglob("*")] == ["full", "notes.txt"], "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--chalenge", "follow"], "--challenge"),
+        (["rum"], "Did you mean 'run'"),
+        (["run", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["run", "--workers", "0"], "Invalid value for '--workers'"),
+        (["run", "--seeds", "two"], "Invalid value for '--seeds'"),
+    ],
+)
+def test_wrong_options_are_refused_with_a_hint(arguments: list[str], says: str):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_a_history_is_shown_with_its_provenance():
+    history = load("embedded")
+    result = invoke("history", "show", "embedded")
+    assert result.exit_code == 0
+    assert "9 centuries, synthetic" in result.output
+    assert "Planted values" in result.output
+    (line,) = [x for x in result.output.split("Planted")[0].splitlines() if "kill" in x]
+    assert line.split() == ["kill", *(f"{value:.2f}" for value in history.values[:, 0])]
+    shown = json.loads(invoke("history", "show", "embedded", "--json").output)
+    assert shown["digest"] == history.digest
+    assert shown["values"] == history.values.tolist()
+    assert shown["centuries"] == list(history.names)
+
+
+def test_an_unknown_history_is_refused_by_show_too(tmp_path: Path):
+    assert "did you mean 'embedded'" in invoke("history", "show", "embeded").stderr
+    assert "holds no history.json" in invoke("history", "show", str(tmp_path)).stderr
+
+
+def test_building_into_a_folder_that_is_full_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").touch()
+    result = invoke("history", "build-embedded", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "holds something already" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_in_a_pipe_prints_plain_text_and_numbers_its_folder(tmp_path: Path):
+    for number in (1, 2):
+        done = call(*SHORT, "--agents", "hold", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        folder = f"runs/predict-embedded-{number:03d}"
+        assert f"Results: {folder}" in done.stdout
+        assert (tmp_path / folder / "trajectories.svg").is_file()
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "hold: century" in done.stderr
+    assert "No skill" in done.stdout
+    assert re.search(r"hold +0\.\d{4} +– +\d+\.\d", done.stdout)
+
+
+def test_json_goes_to_stdout_alone(tmp_path: Path):
+    done = call(
+        *SHORT, "--agents", "hold,oracle", "--json", "--quiet", "--out", "run", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    assert result["folder"] == "run"
+    hold, oracle = result["rows"]
+    assert hold["agent"] == "hold"
+    assert (hold["skill"]["mean"], oracle["skill"]["mean"]) == (0.0, 1.0)
+    scores = [episode.score for episode in read_episodes(tmp_path / "run")]
+    assert scores == [hold["score"]["mean"], oracle["score"]["mean"]]
+
+
+def test_several_seeds_give_a_mean_and_a_spread(tmp_path: Path):
+    done = call(*SHORT, "--agents", "hold", "--seed", "3", "--seeds", "2", cwd=tmp_path)
+    assert "seeds 3 to 4, mean ± sd" in done.stdout
+    assert re.search(r"hold +0\.\d{4} ± 0\.0000", done.stdout)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert [episode.seed for episode in read_episodes(folder)] == [3, 4]
+
+
+def test_a_failing_episode_gives_exit_code_1(tmp_path: Path):
+    done = call(*SHORT, "--agents", "hold,lifelong", "--device", "cuda:99", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "lifelong: failed: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "lifelong: 0 of 1 episodes finished." in done.stdout
+
+
+def test_a_terminal_gets_bars(tmp_path: Path):
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *SHORT, "--agents", "hold"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "110"},
+    )
+    os.close(terminal)
+    shown = _read_all(controller, process)
+    assert process.wait(timeout=60) == 0
+    assert "\x1b[" in shown
+    assert "━" in shown
+    assert "score 0." in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is back"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_what_is_finished_readable(tmp_path: Path, number: signal.Signals):
+    out = tmp_path / "run"
+    # In Follow, hold trains nothing and is done at once, long before lifelong.
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--challenge", "follow", "--agents", "hold,lifelong", "--out", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 240
+    while not (out / "episodes.jsonl").is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "interrupted" in errors
+    assert f"What is finished stands in {out}" in errors
+    assert "Traceback" not in errors
+    assert "leaked" not in errors
+    assert [episode.agent for episode in read_episodes(out)] == ["hold"]
+    assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+    assert (out / "trajectories.png").is_file()
+    assert not list(out.glob(".*")), "no temporary file is left"
+    assert _nobody_left(process.pid)
+
+
+def _read_all(controller: int, process: subprocess.Popen[bytes]) -> str:
+    content = b""
+    while True:
+        ready, _, _ = select.select([controller], [], [], 0.2)
+        if ready:
+            try:
+                content += os.read(controller, 65536)
+            except OSError:  # Linux's end of file for a terminal whose other side is closed
+                break
+        elif process.poll() is not None:
+            break
+    os.close(controller)
+    return content.decode(errors="replace")
+
+
+def _nobody_left(group: int) -> bool:
+    """Whether every process of the group ends within seconds."""
+    for _ in range(50):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
