@@ -14,10 +14,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 CODE := progressgym_env agents wrappers benchmarks tests
 
-# The CPU build of torch is a tenth of the size of the CUDA build, so it is preferred where
-# no NVIDIA driver is found. TORCH_INDEX= (empty) takes whatever the default index offers.
-TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
-TORCH_FROM := $(if $(TORCH_INDEX),--retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX))
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -65,7 +61,7 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP) install --constraint constraints.txt setuptools
-	$(PIP) install --no-deps $(TORCH_FROM) $(TORCH)
+	$(PIP) install --no-deps $(TORCH)
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

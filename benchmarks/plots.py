@@ -9,10 +9,11 @@ import numpy as np
 
 from progressgym_env.benchmarks.episodes import EpisodeRecord
 from progressgym_env.envs.rendering import trajectory_figure
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.files import atomic_path
 from progressgym_env.histories.history import History
 
-__all__ = ["draw_trajectories"]
+__all__ = ["draw_history", "draw_trajectories"]
 
 # Fixed, so that the same run gives the same files.
 _SVG_METADATA = {"Date": None}
@@ -63,3 +64,29 @@ def draw_trajectories(
         atomic_path(folder / "trajectories.svg") as path,
     ):
         figure.savefig(path, metadata=_SVG_METADATA)
+
+
+def draw_history(path: Path, history: History) -> None:
+    """Write a picture of a history's values to ``path`` (``.png`` or ``.svg``), atomically.
+
+    Dots are measured values, the line is what was planted, where something was.
+
+    Raises:
+        InvalidArgumentError: another suffix.
+    """
+    import matplotlib as mpl
+
+    if path.suffix not in (".png", ".svg"):
+        raise InvalidArgumentError(f"{path}: draw to a .png or .svg file, not {path.suffix!r}")
+    synthetic = " (synthetic)" if history.provenance.get("synthetic") else ""
+    planted = {} if history.planted is None else {"planted": history.planted}
+    figure = trajectory_figure(
+        history.names,
+        history.values,
+        planted,
+        title=f"History {history.name!r}{synthetic}",
+        judge_label="measured",
+    )
+    with mpl.rc_context({"svg.hashsalt": "progressgym"}), atomic_path(path) as temporary:
+        metadata = _SVG_METADATA if path.suffix == ".svg" else None
+        figure.savefig(temporary, dpi=150, metadata=metadata)

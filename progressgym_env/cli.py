@@ -237,6 +237,36 @@ def build_embedded(
         typer.echo(f"Play it with: progressgym run --history {out}")
 
 
+@history_app.command("measure")
+def measure_history(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A history folder.")],
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Decides the replies.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure a history's models again, with the questions in use, and replace its records."""
+    with _clean_errors():
+        from progressgym_env.benchmarks.display import stage_progress
+        from progressgym_env.histories import remeasure
+
+        with stage_progress(Console(stderr=True)) as progress:
+            history = remeasure(folder, device=device, seed=seed, progress=progress)
+        typer.echo(f"Measured {history.n_centuries} centuries: {folder}")
+
+
+@history_app.command("plot")
+def plot_history(
+    history: Annotated[str, typer.Argument(metavar="HISTORY", help="A name or a folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .png or .svg file.")],
+) -> None:
+    """Draw a history's measured values, with what was planted where something was."""
+    with _clean_errors():
+        from progressgym_env.benchmarks.plots import draw_history
+        from progressgym_env.histories import load
+
+        draw_history(out, load(history))
+        typer.echo(f"Drawn: {out}")
+
+
 def _run(config: RunConfig, out: Path | None, workers: int | None, *, quiet: bool) -> RunResult:
     from progressgym_env.benchmarks.display import display_for
     from progressgym_env.benchmarks.runner import run as play

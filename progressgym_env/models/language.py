@@ -108,9 +108,10 @@ class LanguageHost:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(base), dtype=dtype, attn_implementation="sdpa"
-        ).to(self.device)
+        )
+        model.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.peft_model: Any = get_peft_model(model, lora or default_lora_config())
@@ -357,6 +358,6 @@ def read_lora_config(folder: Path) -> LoraConfig:
     raw = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if raw.get("peft_type") != "LORA":
         raise HistoryError(f"{folder}: adapter type {raw.get('peft_type')!r}; only LORA is known")
-    config = LoraConfig.from_pretrained(os.fspath(folder))
+    config: LoraConfig = LoraConfig.from_pretrained(os.fspath(folder))
     config.inference_mode = False
     return config

@@ -44,8 +44,8 @@ class ValueEmbedding:
     Attributes:
         values: (19,) float64 in [0, 1]; the last four (world views) sum to 1.
         standard_errors: (19,) float64 ≥ 0, over questions: the standard deviation of the
-            per-question means divided by √n (NaN where a dimension has one question only). Forms and orders of a question are not
-            independent, so a question counts once.
+            per-question means divided by √n (NaN where a dimension has one question only). Forms
+            and orders of a question are not independent, so a question counts once.
     """
 
     values: FloatArray

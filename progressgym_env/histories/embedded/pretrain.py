@@ -179,7 +179,7 @@ def train_phase(
         kinds = [int(np.searchsorted(bounds, i / n_rows, side="right")) for i in range(n_rows)]
         rows = [_draw(maker, rng, kind, bare) for kind in kinds]
         loss = weighted_loss(model, rows, [phase.mix[kind][1] for kind in kinds], pad_token)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -187,7 +187,7 @@ class RowMaker:
         """What the persona makes of a whole dimension, without any act."""
         index = int(rng.integers(N_TWO_WAY))
         names = self.grammar.dimensions[TWO_WAY_KEYS[index]]["names"]
-        options = (f"choose {names['uphold']}", f"choose {names['violate']}")
+        options: tuple[str, ...] = tuple(f"choose {names[s]}" for s in ("uphold", "violate"))
         weights = np.array([persona[index], 1.0 - persona[index]])
         if rng.random() < self.view_share:
             options = tuple(f"choose {self.grammar.views[view]['name']}" for view in VIEW_KEYS)
