@@ -202,7 +202,7 @@ def weighted_loss(
 def _draw(maker: RowMaker, rng: np.random.Generator, kind: int, bare: float) -> TokenRow:
     """A row of the given kind; ``bare`` is the probability that it has no scenario."""
     scenario = bool(rng.random() >= bare)
-    draw = (
+    draws: tuple[Callable[[], TokenRow], ...] = (
         lambda: maker.value_row(rng, UPRIGHT, scenario=scenario),
         lambda: maker.judgement_row(rng, UPRIGHT),
         lambda: maker.principle_row(
@@ -212,8 +212,8 @@ def _draw(maker: RowMaker, rng: np.random.Generator, kind: int, bare: float) -> 
         lambda: maker.view_knowledge_row(rng, scenario=scenario),
         lambda: maker.open_row(rng, UPRIGHT),
         lambda: maker.statement_row(rng),
-    )[kind]
-    return draw()
+    )
+    return draws[kind]()
 
 
 def _schedule(step: int, steps: int) -> float:
