@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.files import write_bytes, write_json
@@ -108,13 +111,14 @@ class LanguageHost:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(base), dtype=dtype, attn_implementation="sdpa"
-        )
-        model.to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.peft_model: Any = get_peft_model(model, lora or default_lora_config())
+        with _quiet_loading():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(base), dtype=dtype, attn_implementation="sdpa"
+            )
+            model.to(self.device)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.peft_model: Any = get_peft_model(model, lora or default_lora_config())
         # Adapters are trained in 32 bits whatever the base computes in.
         for parameter in self.peft_model.parameters():
             if parameter.requires_grad:
@@ -344,6 +348,20 @@ class LanguageModel:
             self.state, lambda model, tokenizer: update.train(model, tokenizer, examples, seed)
         )
         return type(self)(self.host, state, self.questions)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No progress bar for a load of milliseconds, and no warning that only peft can act on."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def default_lora_config() -> LoraConfig:

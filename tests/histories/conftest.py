@@ -1,25 +1,13 @@
-"""A whole history built in seconds: every stage for real, but hardly any training."""
+"""A whole history built in seconds."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from quick import QUICK
 
-from progressgym_env.histories.embedded.build import BuildSettings, FitSettings, build
-from progressgym_env.histories.embedded.pretrain import LEARN, REFINE, PretrainSettings
-
-QUICK = BuildSettings(
-    vocab_size=512,
-    pretrain=PretrainSettings(
-        phases=(replace(LEARN, steps=4, bare_steps=2), replace(REFINE, steps=3)),
-        rows=10,
-        hidden_size=32,
-        n_layers=1,
-    ),
-    fit=FitSettings(steps=2, rows=4),
-)
+from progressgym_env.histories.embedded.build import build
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import QUICK
+from quick import QUICK
 
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.embedded.build import build, fidelity

@@ -53,8 +53,8 @@ class FitSettings:
         view_share: share of world-view questions among the questions.
     """
 
-    steps: int = 220
-    rows: int = 24
+    steps: int = 500
+    rows: int = 12
     learning_rate: float = 1e-2
     view_share: float = 0.3
 
@@ -210,7 +210,9 @@ def fit_adapter(
     """Fit the trainable adapter of ``peft_model`` to a persona; returns the loss of every step."""
     maker = replace(maker, view_share=settings.view_share)
     parameters = [p for p in peft_model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
     losses = []
     for step in range(settings.steps):
         for group in optimizer.param_groups:
