@@ -27,7 +27,7 @@ run: $(VENV)/.installed  ## the main job: four agents on Coevolve, a table and a
 	$(BIN)/progressgym run $(ARGS)
 
 test: lint types  ## lint, types and all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff: errors, style, formatting
 	$(BIN)/ruff check .

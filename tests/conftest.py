@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from progressgym_env.histories.embedded.build import build
+from tests.quick import QUICK
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +19,26 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="session")
+def quick_history(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("histories") / "quick"
+    stages: list[tuple[str, int, int]] = []
+    report = build(
+        folder,
+        seed=3,
+        device="cpu",
+        settings=QUICK,
+        progress=lambda stage, done, total: stages.append((stage, done, total)),
+    )
+    assert list(dict.fromkeys(stage for stage, _, _ in stages)) == [
+        "tokenizer",
+        "base model",
+        "century adapters",
+        "measuring",
+    ]
+    assert all(done <= total for _, done, total in stages)
+    # Nothing was learned in six steps, and the report says so.
+    assert report.held_out.mean_absolute_error > 0.1
+    return folder

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,3 +249,25 @@ def _nobody_left(group: int) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_a_history_is_drawn(tmp_path: Path):
+    result = invoke("history", "plot", "embedded", "--out", str(tmp_path / "embedded.png"))
+    assert result.exit_code == 0
+    assert (tmp_path / "embedded.png").read_bytes().startswith(b"\x89PNG")
+    result = invoke("history", "plot", "embedded", "--out", str(tmp_path / "embedded.gif"))
+    assert result.exit_code == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["embedded.png"]
+
+
+def test_a_history_is_measured_again(quick_history: Path, tmp_path: Path):
+    """The command that refused records name is there, and mends them."""
+    folder = shutil.copytree(quick_history, tmp_path / "copy")
+    header = json.loads((folder / "history.json").read_text())
+    header["question_set"]["hash"] = "0" * 64
+    (folder / "history.json").write_text(json.dumps(header))
+    refused = invoke("history", "show", str(folder))
+    assert refused.exit_code == 2
+    assert f"progressgym history measure {folder}" in refused.output.replace("\n", "")
+    assert invoke("history", "measure", str(folder), "--device", "cpu").exit_code == 0
+    assert invoke("history", "show", str(folder)).exit_code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from quick import QUICK
 
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.embedded.build import build, fidelity
@@ -14,6 +13,7 @@ from progressgym_env.histories.embedded.tasks import UPRIGHT, make_row_maker
 from progressgym_env.histories.embedded.tokenizer import train_tokenizer
 from progressgym_env.values.dimensions import N_TWO_WAY, TWO_WAY_KEYS
 from progressgym_env.values.questions import load_questions
+from tests.quick import QUICK
 
 
 def test_same_seed_same_history(quick_history, tmp_path):

@@ -1,0 +1,145 @@
+"""The environments on the embedded history: real language models, real training."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import psutil
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+from progressgym_env import scoring
+from progressgym_env.agents import HoldAgent, LifelongAgent
+
+# Of nine centuries, as far ahead as can be: an episode then is a single step.
+SHORT = {"steps_ahead": 7, "device": "cpu"}
+
+
+def _play(env, agent, seed):
+    observation, _ = env.reset(seed=seed)
+    observations, rewards, terminated = [observation], [], False
+    while not terminated:
+        action, _ = agent.predict(observation)
+        observation, reward, terminated, _, info = env.step(action)
+        observations.append(observation)
+        rewards.append(reward)
+    return observations, rewards, info
+
+
+@pytest.mark.parametrize("challenge", ["Follow", "Predict", "Coevolve"])
+def test_both_checkers_are_content(challenge):
+    env = gym.make(f"ProgressGym/{challenge}-v0", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The dialogue is bytes, and says so: no picture, whatever its shape suggests.
+        warnings.filterwarnings("ignore", message=".*spec.*render_mode.*")
+        check_env(env.unwrapped, skip_render_check=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env_sb3(env.unwrapped, warn=True)
+    told = [str(w.message) for w in caught if "progressgym" in str(w.filename).lower()]
+    assert told == []
+
+
+def test_return_is_the_official_score_of_follow():
+    env = gym.make("ProgressGym/Follow-v0", device="cpu")
+    observations, rewards, info = _play(env, HoldAgent(), seed=1)
+    history = env.unwrapped.history
+    own = np.repeat(history.values[:1], 8, axis=0)
+    assert sum(rewards) == pytest.approx(scoring.follow_score(own, history.values[1:]), abs=1e-9)
+    assert info["score"] == pytest.approx(sum(rewards), abs=1e-9)
+    np.testing.assert_allclose(observations[0]["judge_values"], history.values[1], atol=1e-6)
+    np.testing.assert_allclose(observations[0]["examinee_values"], history.values[0], atol=1e-6)
+
+
+def test_return_is_the_official_score_of_coevolve():
+    env = gym.make("ProgressGym/Coevolve-v0", device="cpu")
+    _, rewards, info = _play(env, HoldAgent(), seed=1)
+    trajectory, history = env.unwrapped.trajectory, env.unwrapped.history
+    assert trajectory.proxy_values.shape == (9, 19)
+    score = scoring.coevolve_score(trajectory.proxy_values, history.values)
+    assert sum(rewards) == pytest.approx(score, abs=1e-9)
+    assert info["score"] == pytest.approx(score, abs=1e-9)
+    # The people of the proxy move with their history even where the examinee holds.
+    moved = np.abs(trajectory.proxy_values[-1] - trajectory.proxy_values[0]).max()
+    assert moved > 0.05
+
+
+_EPISODE = """
+import gymnasium as gym, hashlib, torch
+import progressgym_env
+from progressgym_env.agents import LifelongAgent
+torch.set_num_threads(1)
+env = gym.make("ProgressGym/Coevolve-v0", device="cpu")
+observation, _ = env.reset(seed={seed})
+observation, reward, *_ = env.step(LifelongAgent().predict(observation)[0])
+digest = hashlib.sha256(repr(reward).encode())
+for key in sorted(observation):
+    digest.update(bytes(memoryview(observation[key]).cast("B")) if key != "century" else b"")
+print(digest.hexdigest(), env.unwrapped.examinee.digest, env.unwrapped.proxy.digest)
+"""
+
+
+def _in_a_new_process(seed):
+    code = _EPISODE.format(seed=seed)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    return done.stdout.split()[-3:]
+
+
+def test_same_seed_same_episode_in_every_process():
+    first = _in_a_new_process(5)
+    assert first == _in_a_new_process(5)
+    assert first != _in_a_new_process(6)
+
+
+def test_training_changes_the_adapter_and_zero_action_changes_nothing():
+    env = gym.make("ProgressGym/Predict-v0", **SHORT).unwrapped
+    observation, _ = env.reset(seed=0)
+    before = env.examinee
+    digest = before.digest
+    env.step(np.zeros(190, dtype=np.float32))
+    assert env.examinee is before
+    env.reset(seed=0)
+    env.step(LifelongAgent().predict(observation)[0])
+    assert env.examinee.digest != digest
+    assert before.digest == digest
+    changed = [
+        name for name, t in env.examinee.state.items() if not t.equal(before.state[name])
+    ]
+    assert len(changed) == len(before.state)
+
+
+@pytest.mark.parametrize("update", ["sft", "dpo"])
+def test_an_update_moves_the_values_towards_the_labels(update):
+    """Trained on train questions, measured on eval questions: what is learned carries over."""
+    env = gym.make("ProgressGym/Follow-v0", update=update, device="cpu").unwrapped
+    observation, _ = env.reset(seed=0)
+    before = env.examinee.values().values
+    goal = env.history.values[8] - before
+    pairs = env.history.questions.pairs
+    wanted = env.history.preferences[8] - env.history.preferences[0]
+    observation, *_ = env.step(np.clip(wanted, -1, 1).astype(np.float32))
+    moved = observation["examinee_values"] - before
+    assert len(pairs) == 190
+    assert np.corrcoef(moved, goal)[0, 1] > 0.7
+
+
+def test_memory_stays_where_it_is_over_twenty_episodes():
+    process = psutil.Process()
+    env = gym.make("ProgressGym/Predict-v0", **SHORT)
+    agent = LifelongAgent()
+    used = []
+    for seed in range(20):
+        _play(env, agent, seed)
+        gc.collect()
+        used.append(process.memory_info().rss / 2**20)
+    # The first episodes warm up allocators and caches.
+    assert used[-1] - used[2] < 100
