@@ -16,6 +16,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from progressgym_env import scoring
 from progressgym_env.agents import HoldAgent, LifelongAgent
+from progressgym_env.models.updates import SFTSettings, SFTUpdate
 
 # Of nine centuries, as far ahead as can be: an episode then is a single step.
 SHORT = {"steps_ahead": 7, "device": "cpu"}
@@ -32,19 +33,32 @@ def _play(env, agent, seed):
     return observations, rewards, info
 
 
-@pytest.mark.parametrize("challenge", ["Follow", "Predict", "Coevolve"])
-def test_both_checkers_are_content(challenge):
-    env = gym.make(f"ProgressGym/{challenge}-v0", device="cpu")
+# The checkers take dozens of steps; what they look at does not depend on how much is trained.
+BRIEFLY = SFTUpdate(SFTSettings(epochs=0.02))
+
+
+@pytest.mark.parametrize(
+    ("challenge", "arguments"),
+    [
+        ("Follow", {}),
+        ("Predict", {}),
+        ("Coevolve", {"history_epochs": 0.1, "examinee_epochs": 0.1}),
+    ],
+)
+def test_both_checkers_are_content(challenge, arguments):
+    env = gym.make(f"ProgressGym/{challenge}-v0", update=BRIEFLY, device="cpu", **arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # The dialogue is bytes, and says so: no picture, whatever its shape suggests.
-        warnings.filterwarnings("ignore", message=".*spec.*render_mode.*")
         check_env(env.unwrapped, skip_render_check=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env_sb3(env.unwrapped, warn=True)
-    told = [str(w.message) for w in caught if "progressgym" in str(w.filename).lower()]
-    assert told == []
+    assert [str(w.message) for w in caught if not _harmless(w)] == []
+
+
+def _harmless(warning):
+    """SB3 takes a byte box for a picture with odd numbers; the dialogue is text."""
+    return "dialogue" in str(warning.message) or "image" in str(warning.message)
 
 
 def test_return_is_the_official_score_of_follow():
@@ -111,9 +125,7 @@ def test_training_changes_the_adapter_and_zero_action_changes_nothing():
     env.step(LifelongAgent().predict(observation)[0])
     assert env.examinee.digest != digest
     assert before.digest == digest
-    changed = [
-        name for name, t in env.examinee.state.items() if not t.equal(before.state[name])
-    ]
+    changed = [name for name, t in env.examinee.state.items() if not t.equal(before.state[name])]
     assert len(changed) == len(before.state)
 
 
