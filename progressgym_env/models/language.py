@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -177,7 +177,7 @@ class LanguageHost:
             self.activate(state)
             self._merged_state = None
             for name, layer in self.causal_lm.named_modules():
-                if isinstance(layer, LoraLayer):
+                if isinstance(layer, LoraLinear):
                     merged = layer.get_base_layer().weight + layer.get_delta_weight(_ADAPTER)
                     self._merged.get_submodule(name).weight.data.copy_(merged)
             self._merged_state = state
