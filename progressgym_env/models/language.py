@@ -178,7 +178,8 @@ class LanguageHost:
             self._merged_state = None
             for name, layer in self.causal_lm.named_modules():
                 if isinstance(layer, LoraLinear):
-                    merged = layer.get_base_layer().weight + layer.get_delta_weight(_ADAPTER)
+                    linear: Any = layer.get_base_layer()
+                    merged = linear.weight + layer.get_delta_weight(_ADAPTER)
                     self._merged.get_submodule(name).weight.data.copy_(merged)
             self._merged_state = state
         return self._merged
