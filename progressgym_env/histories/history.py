@@ -266,13 +266,14 @@ def remeasure(
     century is measured.
 
     Args:
-        folder: a history folder; its models must be whole, its records need not be.
+        folder: a history folder; its models must be whole, its old records readable.
         device: where the models run.
         seed: decides what the models reply.
         progress: called with (stage, centuries done, centuries in all).
 
     Raises:
-        HistoryError: the folder is no history, or a model is missing or damaged.
+        HistoryError: the folder is no history, a model is missing or damaged, or the old records
+            (which name the prompts and what was planted) cannot be read.
     """
     raw = _read_header(folder)
     models = {n: f for n, f in raw["files"].items() if n not in (RECORDS_FILE, REPLIES_FILE)}

@@ -2,8 +2,9 @@
 
 A ``LanguageHost`` keeps the base, the tokenizer and one adapter slot in memory. A
 ``LanguageModel`` is an immutable state: the tensors of an adapter. Whatever it is asked to do, it
-first puts its tensors into the host's slot, so an episode holds one base and a few hundred
-kilobytes a state. Hosts are not thread-safe; environments in one process take turns.
+first puts its tensors into the host's slot, from where a small base's second copy takes them for
+measuring and replying; so an episode holds the base and a few hundred kilobytes a state. Hosts are
+not thread-safe; environments in one process take turns.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class LanguageHost:
         self.peft_model.eval()
         self._current: AdapterState | None = None
         self._merged_state: AdapterState | None = None
-        self._plans: dict[int, _ScoringPlan] = {}
+        self._plans: dict[tuple[Prompt, ...], _ScoringPlan] = {}
 
     @property
     def causal_lm(self) -> Any:
@@ -213,19 +214,17 @@ class LanguageHost:
 
     def plan(self, prompts: tuple[Prompt, ...]) -> _ScoringPlan:
         """Packed batches for ``prompts``, kept for the next time the same are asked."""
-        key = hash(prompts)
-        if key not in self._plans or self._plans[key].prompts != prompts:
+        if prompts not in self._plans:
             if len(self._plans) >= 8:
                 self._plans.pop(next(iter(self._plans)))
-            self._plans[key] = _ScoringPlan(self, prompts)
-        return self._plans[key]
+            self._plans[prompts] = _ScoringPlan(self, prompts)
+        return self._plans[prompts]
 
 
 class _ScoringPlan:
     """Prompts turned into packed batches, and where each answer's number comes from."""
 
     def __init__(self, host: LanguageHost, prompts: tuple[Prompt, ...]) -> None:
-        self.prompts = prompts
         tokenizer = host.tokenizer
         rows: list[TokenRow] = []
         answer_of_row: list[list[int]] = []
