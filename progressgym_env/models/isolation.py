@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import random
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from progressgym_env.models.randomness import random_states_kept
 
 __all__ = ["leaving_no_trace"]
 
@@ -21,7 +21,7 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     """Put back everything but the adapter's weights at the end.
 
     That is: the model's mode, forward pass, configuration, dropout and adapters; the global random
-    states; accelerate's process-wide state; garbage; the file system.
+    states; the current GPU; accelerate's process-wide state; garbage; the file system.
 
     Args:
         model: the ``peft.PeftModel`` to be trained.
@@ -37,7 +37,8 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     attributes = [(o, dict(vars(o))) for o in objects if o is not None]
     dropouts = [(m, m.p) for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     with (
-        _random_states(),
+        random_states_kept(),
+        _current_gpu(),
         _accelerate_states(),
         _cheap_collection(),
         tempfile.TemporaryDirectory() as folder,
@@ -58,19 +59,15 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _random_states() -> Iterator[None]:
-    """Every global generator is seeded by trl; give the caller's back."""
-    python, cpu = random.getstate(), torch.random.get_rng_state()
-    numpy = np.random.get_state()  # noqa: NPY002 - only to restore it
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+def _current_gpu() -> Iterator[None]:
+    """Trainers make the first GPU the current one; give the caller's back."""
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    before = torch.cuda.current_device() if used else None
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.random.set_rng_state(cpu)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
+        if before is not None:
+            torch.cuda.set_device(before)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,17 +21,32 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
-from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.files import write_bytes, write_json
+from progressgym_env.models.adapters import (
+    AdapterState,
+    can_merge,
+    check_plain,
+    check_same_scaling,
+    check_tensors,
+    default_lora_config,
+    read_lora_config,
+    read_tensors,
+)
 from progressgym_env.models.base import PreferenceData, Update
+from progressgym_env.models.loading import (
+    load_base,
+    load_tokenizer,
+    quiet_loading,
+    resolve_device,
+    torch_device,
+)
 from progressgym_env.models.packed_forward import edge_log_probs
-from progressgym_env.models.packing import PackedBatch, TokenRow, batches, collate
+from progressgym_env.models.randomness import random_states_kept, seed_torch
+from progressgym_env.models.scoring_plan import ScoringPlan
 from progressgym_env.models.updates import (
     SFTSettings,
     SFTUpdate,
@@ -53,37 +64,28 @@ from progressgym_env.values.embedding import (
 from progressgym_env.values.forms import Prompt
 from progressgym_env.values.questions import Pair, QuestionSet
 
-__all__ = ["IMITATION", "AdapterState", "LanguageHost", "LanguageModel", "resolve_device"]
+__all__ = [
+    "IMITATION",
+    "AdapterState",
+    "LanguageHost",
+    "LanguageModel",
+    "default_lora_config",
+    "read_lora_config",
+    "resolve_device",
+]
 
-AdapterState = dict[str, Tensor]
+IMITATION = SFTSettings(learning_rate=1e-2)
+"""How a model learns from what others say (Coevolve); the epochs are the environment's.
 
-IMITATION = SFTSettings()
-"""How a model learns from what others say (Coevolve); the epochs are the environment's."""
+The rate is the one at which the embedded centuries are fitted, so that people left to themselves
+follow their own history; at a tenth of it they end nearer to the first century than to their own.
+"""
 
 _ADAPTER = "default"
-# Bases up to this many parameters keep a second copy with the adapter merged in.
-_MERGED_LIMIT = 50_000_000
 # Tokens a packed batch may hold. On a CPU a batch should stay in the cache; a GPU wants many.
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-
-
-def resolve_device(device: str) -> str:
-    """``"auto"`` → ``"cuda"`` where there is one, else ``"cpu"``; other names are checked.
-
-    Raises:
-        InvalidArgumentError: no such device here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise InvalidArgumentError(
-            f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:N'"
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InvalidArgumentError(f"device {device!r}: no CUDA device here; use 'auto' or 'cpu'")
-    return device
+# Numbers in the logits of a batch: 2 GiB in 32 bits.
+_BATCH_LOGITS = 2**29
 
 
 class LanguageHost:
@@ -105,27 +107,21 @@ class LanguageHost:
         seed: int = 0,
     ) -> None:
         self.device = resolve_device(device)
-        # 16-bit arithmetic is slow or absent on most CPUs and costs accuracy on all.
-        dtype = torch.float32 if self.device == "cpu" else torch.bfloat16
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(str(base))
-        if self.tokenizer.chat_template is None or self.tokenizer.eos_token_id is None:
-            raise HistoryError(
-                f"the tokenizer at {base} lacks a chat template or an end-of-text token; "
-                "use an instruction-tuned model, or set both in tokenizer_config.json"
-            )
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.tokenizer.padding_side = "left"
-        with _quiet_loading():
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                str(base), dtype=dtype, attn_implementation="sdpa"
-            )
-            model.to(self.device)
-            small = sum(p.numel() for p in model.parameters()) <= _MERGED_LIMIT
+        on = torch_device(self.device)
+        if on.type == "cuda":
+            # So that it has random states to keep.
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        lora = copy.deepcopy(lora) if lora else default_lora_config()
+        check_plain(lora, "lora")
+        with quiet_loading(), random_states_kept():
+            self.tokenizer: Any = load_tokenizer(base)
+            model, small = load_base(base, on)
+            # A copy with the adapter merged in; see inference_model.
             self._merged: Any = copy.deepcopy(model).eval() if small else None
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                self.peft_model: Any = get_peft_model(model, lora or default_lora_config())
+            seed_torch(seed, on)
+            self.peft_model: Any = get_peft_model(model, lora)
+        if not can_merge(self.causal_lm):
+            self._merged = None
         # Adapters are trained in 32 bits whatever the base computes in.
         for parameter in self.peft_model.parameters():
             if parameter.requires_grad:
@@ -133,7 +129,7 @@ class LanguageHost:
         self.peft_model.eval()
         self._current: AdapterState | None = None
         self._merged_state: AdapterState | None = None
-        self._plans: dict[tuple[Prompt, ...], _ScoringPlan] = {}
+        self._plans: dict[tuple[Prompt, ...], ScoringPlan] = {}
 
     @property
     def causal_lm(self) -> Any:
@@ -142,7 +138,10 @@ class LanguageHost:
 
     @property
     def _slot(self) -> dict[str, Tensor]:
-        slot: dict[str, Tensor] = get_peft_model_state_dict(self.peft_model, adapter_name=_ADAPTER)
+        # Else peft reads the base's configuration again each time, from the hub if need be.
+        slot: dict[str, Tensor] = get_peft_model_state_dict(
+            self.peft_model, adapter_name=_ADAPTER, save_embedding_layers=False
+        )
         return slot
 
     def snapshot(self) -> AdapterState:
@@ -150,16 +149,16 @@ class LanguageHost:
         return {name: tensor.detach().clone() for name, tensor in self._slot.items()}
 
     def activate(self, state: AdapterState) -> None:
-        """Put ``state`` into the slot (nothing is copied where it is there already)."""
+        """Put ``state`` into the slot (nothing is copied where it is there already).
+
+        Raises:
+            HistoryError: its tensors have other names or shapes; the slot stays as it is.
+        """
         if self._current is state:
             return
         slot = self._slot
-        if state.keys() != slot.keys():
-            difference = sorted(state.keys() ^ slot.keys())
-            raise HistoryError(
-                f"an adapter does not fit this base: {len(difference)} tensors differ, "
-                f"such as {difference[0]}; use adapters made for the same base and LoRA settings"
-            )
+        check_tensors(state, slot, "the adapter")
+        self._current = None  # Whatever interrupts the copying leaves a mixture.
         with torch.no_grad():
             for name, tensor in slot.items():
                 tensor.copy_(state[name])
@@ -198,11 +197,17 @@ class LanguageHost:
             self.peft_model.eval()
 
     def read_adapter(self, folder: Path) -> AdapterState:
-        """Load an adapter saved by ``peft`` (safetensors)."""
-        loaded = load_file(folder / "adapter_model.safetensors")
-        set_peft_model_state_dict(self.peft_model, loaded, adapter_name=_ADAPTER)
-        self._current = None
-        return self.snapshot()
+        """Load an adapter saved by ``peft`` (safetensors); the slot stays as it is.
+
+        Raises:
+            HistoryError: a file is missing or damaged, or the adapter does not fit: its tensors
+                have other names or shapes, or its settings another meaning.
+        """
+        config = self.peft_model.peft_config[_ADAPTER]
+        check_same_scaling(read_lora_config(folder), config, str(folder))
+        loaded, slot = read_tensors(folder), self._slot
+        check_tensors(loaded, slot, f"the adapter {folder}")
+        return {n: loaded[n].to(t.device, t.dtype, copy=True) for n, t in slot.items()}
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a user's message, up to where the reply begins."""
@@ -212,46 +217,20 @@ class LanguageHost:
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids
 
-    def plan(self, prompts: tuple[Prompt, ...]) -> _ScoringPlan:
+    def plan(self, prompts: tuple[Prompt, ...]) -> ScoringPlan:
         """Packed batches for ``prompts``, kept for the next time the same are asked."""
         if prompts not in self._plans:
             if len(self._plans) >= 8:
                 self._plans.pop(next(iter(self._plans)))
-            self._plans[prompts] = _ScoringPlan(self, prompts)
+            vocabulary = self.causal_lm.get_output_embeddings().weight.shape[0]
+            self._plans[prompts] = ScoringPlan(
+                prompts,
+                self.tokenizer,
+                self.encode_prompt,
+                batch_tokens=_BATCH_TOKENS[self.causal_lm.device.type],
+                batch_places=_BATCH_LOGITS // vocabulary,
+            )
         return self._plans[prompts]
-
-
-class _ScoringPlan:
-    """Prompts turned into packed batches, and where each answer's number comes from."""
-
-    def __init__(self, host: LanguageHost, prompts: tuple[Prompt, ...]) -> None:
-        tokenizer = host.tokenizer
-        rows: list[TokenRow] = []
-        answer_of_row: list[list[int]] = []
-        previous: str | None = None
-        n_answers = 0
-        for prompt in prompts:
-            # The prompts of one question begin alike; they share a row.
-            group = prompt.text.split("\n", 1)[0]
-            if group != previous:
-                rows.append(TokenRow())
-                answer_of_row.append([])
-                previous = group
-            answers = [
-                tokenizer(answer, add_special_tokens=False)["input_ids"]
-                for answer in prompt.answers
-            ]
-            rows[-1].add(host.encode_prompt(prompt.text), answers)
-            answer_of_row[-1] += range(n_answers, n_answers + len(answers))
-            n_answers += len(answers)
-        limit = _BATCH_TOKENS[torch.device(host.device).type]
-        self.n_answers = n_answers
-        self.n_tokens = sum(len(row) for row in rows)
-        self.batches: list[tuple[PackedBatch, np.ndarray[Any, np.dtype[np.int64]]]] = []
-        for group_indices in batches([len(row) for row in rows], limit):
-            batch = collate([rows[i] for i in group_indices], tokenizer.pad_token_id)
-            positions = np.array([a for i in group_indices for a in answer_of_row[i]])
-            self.batches.append((batch, positions))
 
 
 class LanguageModel:
@@ -321,10 +300,9 @@ class LanguageModel:
         host, tokenizer = self.host, self.host.tokenizer
         model = host.inference_model(self.state)
         rendered = [host.encode_prompt(prompt) for prompt in prompts]
-        inputs = tokenizer.pad({"input_ids": rendered}, return_tensors="pt").to(host.device)
-        cuda = [torch.device(host.device)] if host.device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=cuda), torch.inference_mode():
-            torch.manual_seed(int(rng.integers(2**63)))
+        inputs = tokenizer.pad({"input_ids": rendered}, return_tensors="pt").to(model.device)
+        with random_states_kept(), torch.inference_mode():
+            seed_torch(int(rng.integers(2**63)), model.device)
             tokens = model.generate(
                 **inputs,
                 do_sample=True,
@@ -374,34 +352,3 @@ class LanguageModel:
             self.state, lambda model, tokenizer: update.train(model, tokenizer, examples, seed)
         )
         return type(self)(self.host, state, self.questions)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No progress bar for a load of milliseconds, and no warning that only peft can act on."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-            yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def default_lora_config() -> LoraConfig:
-    """Rank 8 on every linear layer, no dropout: what all of this package's adapters use."""
-    return LoraConfig(
-        r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
-
-def read_lora_config(folder: Path) -> LoraConfig:
-    """The LoRA settings of an adapter folder."""
-    raw = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    if raw.get("peft_type") != "LORA":
-        raise HistoryError(f"{folder}: adapter type {raw.get('peft_type')!r}; only LORA is known")
-    config: LoraConfig = LoraConfig.from_pretrained(os.fspath(folder))
-    config.inference_mode = False
-    return config

@@ -66,6 +66,11 @@ class TokenRow:
                     node = self._child(node, token)
             self.n_answers += 1
 
+    @property
+    def n_places(self) -> int:
+        """Nodes at which a token of an answer is read."""
+        return len({node for node, *_ in self.edges})
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -128,14 +133,28 @@ def collate(rows: Sequence[TokenRow], pad_token: int) -> PackedBatch:
     )
 
 
-def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices grouped by similar length, each group at most ``max_tokens`` once padded."""
+def batches(
+    lengths: Sequence[int], max_tokens: int, places: Sequence[int], max_places: int
+) -> Iterator[list[int]]:
+    """Indices grouped by similar length.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: tokens of a group once padded.
+        places: places at which each row is read.
+        max_places: places of a group; a row that is beyond a limit alone is a group of its own.
+    """
     group: list[int] = []
+    n_places = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         # Longest first: the first of a group is its padded length.
-        if group and lengths[group[0]] * (len(group) + 1) > max_tokens:
+        if group and (
+            lengths[group[0]] * (len(group) + 1) > max_tokens
+            or n_places + places[index] > max_places
+        ):
             yield group
-            group = []
+            group, n_places = [], 0
         group.append(index)
+        n_places += places[index]
     if group:
         yield group

@@ -1,10 +1,10 @@
 """Training of LoRA adapters through trl and peft: ``train_dpo`` and ``train_sft``.
 
-trl owns the loss, the optimiser and the loop. Two things are done leaner than it would, both
-without changing what is computed: the chosen and the rejected reply share the computation of their
-prompt (one packed row instead of two), and the output layer runs only where a reply is read. The
-reference of DPO is the model before the call; its log-probabilities are taken once, before the
-first step.
+trl owns the loss, the optimiser and the loop. Two things are done leaner than it would, with the
+same result up to rounding for the models that a ``LanguageHost`` loads: the chosen and the rejected
+reply share the computation of their prompt (one packed row instead of two), and the output layer
+runs only where a reply is read. The reference of DPO is the model before the call; its
+log-probabilities are taken once, before the first step.
 
 A call leaves nothing behind but the changed adapter: random states, the model's configuration and
 forward pass, the file system and the working directory are as before.
@@ -57,8 +57,9 @@ def train_dpo(
         tokenizer: a fast tokenizer with a chat template and a padding token.
         examples: with a rejected reply each; none at all trains nothing.
         settings: see :class:`~progressgym_env.models.updates.DPOSettings`.
-        seed: ≥ 0. The same seed gives the same weights, bit for bit, on the same machine with
-            the same number of threads.
+        seed: ≥ 0. The same seed gives the same weights, bit for bit, on the same machine's CPU
+            with the same number of threads. On a GPU they differ in rounding: the backward pass of
+            attention adds up in no fixed order there.
 
     Raises:
         InvalidArgumentError: nothing is trainable, another adapter is active, an example lacks

@@ -9,7 +9,7 @@ RLOO on the same examples (PPO is gone from trl).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -81,13 +81,12 @@ class SFTSettings:
     schedule: str = "linear"
 
     def __post_init__(self) -> None:
-        _check("learning_rate", self.learning_rate, "a number > 0", self.learning_rate > 0)
-        whole = isinstance(self.batch_size, int) and self.batch_size >= 1
-        _check("batch_size", self.batch_size, "a whole number ≥ 1", whole)
-        _check("epochs", self.epochs, "a number ≥ 0", self.epochs >= 0)
-        _check("weight_decay", self.weight_decay, "a number ≥ 0", self.weight_decay >= 0)
-        _check("warmup", self.warmup, "a number in [0, 1)", 0 <= self.warmup < 1)
-        _check("max_grad_norm", self.max_grad_norm, "a number ≥ 0", self.max_grad_norm >= 0)
+        _check("learning_rate", self.learning_rate, "a number > 0", lambda x: x > 0)
+        _check("batch_size", self.batch_size, "a whole number ≥ 1", _is_positive_int)
+        _check("epochs", self.epochs, "a number ≥ 0", lambda x: x >= 0)
+        _check("weight_decay", self.weight_decay, "a number ≥ 0", lambda x: x >= 0)
+        _check("warmup", self.warmup, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        _check("max_grad_norm", self.max_grad_norm, "a number ≥ 0", lambda x: x >= 0)
         if self.schedule not in SCHEDULES:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
 
@@ -105,12 +104,26 @@ class DPOSettings(SFTSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check("beta", self.beta, "a number > 0", self.beta > 0)
+        _check("beta", self.beta, "a number > 0", lambda x: x > 0)
 
 
-def _check(name: str, value: float, allowed: str, fits: bool) -> None:
-    if not fits or not math.isfinite(value):
+def _check(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> None:
+    known = isinstance(value, int | float | np.integer | np.floating)
+    # The comparison is False for NaN too.
+    finite = known and not isinstance(value, bool) and abs(value) < math.inf
+    if not finite or not fits(value):
         raise InvalidArgumentError(f"{name}={value!r}: must be {allowed}")
+
+
+def _is_positive_int(value: float) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _check_settings(settings: object, kind: type[SFTSettings]) -> None:
+    if not isinstance(settings, kind):
+        raise InvalidArgumentError(
+            f"settings={settings!r}: must be {kind.__name__}, such as {kind.__name__}(epochs=2.0)"
+        )
 
 
 @runtime_checkable
@@ -131,7 +144,8 @@ class TrainingUpdate(Protocol):
             model: a ``peft.PeftModel`` whose active adapter is called "default".
             tokenizer: its tokenizer, with a chat template.
             examples: from :func:`examples_from`.
-            seed: seeds everything random; the same seed gives the same weights.
+            seed: seeds everything random; the same seed gives the same weights, bit for bit on a
+                CPU, up to rounding on a GPU.
         """
         ...
 
@@ -142,6 +156,9 @@ class SFTUpdate:
 
     settings: SFTSettings = field(default_factory=SFTSettings)
     name: str = "sft"
+
+    def __post_init__(self) -> None:
+        _check_settings(self.settings, SFTSettings)
 
     def train(
         self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
@@ -158,6 +175,9 @@ class DPOUpdate:
 
     settings: DPOSettings = field(default_factory=DPOSettings)
     name: str = "dpo"
+
+    def __post_init__(self) -> None:
+        _check_settings(self.settings, DPOSettings)
 
     def train(
         self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
@@ -178,12 +198,17 @@ def resolve_update(update: str | Update) -> TrainingUpdate:
 
     Raises:
         UnknownNameError: no update has that name.
-        InvalidArgumentError: ``update`` is neither a name nor has ``name`` and ``train``.
+        InvalidArgumentError: ``update`` is neither a name nor has ``name`` and ``train``, or it is
+            a class instead of an object.
     """
     if isinstance(update, str):
         if update not in UPDATES:
             raise unknown_name("update", update, UPDATES)
         return UPDATES[update]
+    if isinstance(update, type):
+        raise InvalidArgumentError(
+            f"update={update!r}: must be an object, not a class; make one: {update.__name__}()"
+        )
     if not isinstance(update, TrainingUpdate):
         raise InvalidArgumentError(
             f"update={update!r}: must be one of {', '.join(sorted(UPDATES))}, "

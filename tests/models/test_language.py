@@ -5,31 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import make_model, make_pairs, make_question, make_tokenizer, make_view_question
+from tiny import make_pairs, make_question, make_tokenizer, make_view_question
 from transformers import LlamaForCausalLM
 
-from progressgym_env.errors import HistoryError, InvalidArgumentError
+from progressgym_env.errors import HistoryError
+from progressgym_env.models import language
 from progressgym_env.models.base import Model, PreferenceData
-from progressgym_env.models.language import (
-    LanguageHost,
-    LanguageModel,
-    default_lora_config,
-    resolve_device,
-)
+from progressgym_env.models.language import LanguageHost, LanguageModel
 from progressgym_env.values.forms import question_prompts
 from progressgym_env.values.questions import QuestionSet
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A folder with a small random Llama and its tokenizer, as from a hub."""
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = make_tokenizer()
-    make_model(tokenizer, hidden_size=64).get_base_model().save_pretrained(folder)
-    plain = LlamaForCausalLM(make_model(tokenizer, hidden_size=64).get_base_model().config)
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -130,22 +114,20 @@ def test_adapters_survive_the_disk(model, tmp_path):
     assert again.digest == model.digest
 
 
-def test_an_adapter_of_another_shape_is_refused(model, base):
-    config = default_lora_config()
-    config.target_modules = {"q_proj"}
-    host = LanguageHost(base, device="cpu", lora=config)
-    with pytest.raises(HistoryError, match="does not fit this base"):
-        host.activate(model.state)
-
-
-def test_devices_are_checked():
-    assert resolve_device("cpu") == "cpu"
-    with pytest.raises(InvalidArgumentError, match="unknown device 'gpu9'"):
-        resolve_device("gpu9")
-    if not torch.cuda.is_available():
-        assert resolve_device("auto") == "cpu"
-        with pytest.raises(InvalidArgumentError, match="no CUDA device"):
-            resolve_device("cuda")
+def test_batches_with_large_vocabularies_are_smaller(model, monkeypatch):
+    """The logits of a batch stay within a limit, and which batch a prompt is in changes nothing."""
+    prompts = _prompts()
+    expected = model.answer_log_probs(prompts)
+    whole = model.host.plan(tuple(prompts))
+    vocabulary = model.host.causal_lm.config.vocab_size
+    monkeypatch.setattr(language, "_BATCH_LOGITS", 60 * vocabulary)
+    model.host._plans.clear()
+    plan = model.host.plan(tuple(prompts))
+    assert len(plan.batches) > len(whole.batches)
+    for batch, _ in plan.batches:
+        places = {*zip(batch.edge_row.tolist(), batch.edge_node.tolist(), strict=True)}
+        assert len(places) <= 60 or len(batch.input_ids) == 1
+    np.testing.assert_allclose(model.answer_log_probs(prompts), expected, atol=1e-4)
 
 
 def test_a_base_without_chat_template_is_refused(base, tmp_path):

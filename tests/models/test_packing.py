@@ -65,9 +65,28 @@ def test_every_path_reads_like_the_sequence_it_stands_for(prompts):
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 300))
 def test_batches_hold_every_row_once_within_the_limit(lengths, limit):
-    groups = list(batches(lengths, limit))
+    groups = list(batches(lengths, limit, lengths, sum(lengths)))
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     assert all(max(lengths[i] for i in group) * len(group) <= limit for group in groups)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(1, 9)), min_size=1, max_size=40),
+    st.integers(9, 60),
+)
+def test_batches_are_read_at_no_more_places_than_the_limit(rows, limit):
+    lengths, places = zip(*rows, strict=True)
+    groups = list(batches(lengths, sum(lengths) * 50, places, limit))
+    assert sorted(i for group in groups for i in group) == list(range(len(rows)))
+    assert all(sum(places[i] for i in group) <= limit for group in groups)
+    assert list(batches([7, 7], 100, [50, 50], 10)) == [[0], [1]]
+
+
+def test_places_are_where_answers_are_read():
+    row = TokenRow()
+    row.add([1, 2, 3], [[7], [8, 9]])
+    row.add([1, 2, 3], [[7, 9]])
+    assert row.n_places == 3  # After the prompt, after 8 and after 7.
 
 
 def test_collate_numbers_answers_across_rows_and_keeps_weights():
@@ -85,4 +104,4 @@ def test_collate_numbers_answers_across_rows_and_keeps_weights():
 def test_collate_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="max"):
         collate([], pad_token=0)
-    assert np.array_equal(list(batches([], 10)), [])
+    assert np.array_equal(list(batches([], 10, [], 10)), [])

@@ -173,11 +173,29 @@ def test_unknown_updates_are_refused() -> None:
         resolve_update(3)  # type: ignore[arg-type]
 
 
+def test_classes_and_foreign_settings_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"not a class; make one: DPOUpdate\(\)"):
+        resolve_update(DPOUpdate)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="must be DPOSettings"):
+        DPOUpdate(SFTSettings())  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="must be SFTSettings"):
+        SFTUpdate({"epochs": 2.0})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("learning_rate", 0.0),
         ("learning_rate", float("inf")),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "x"),
+        ("learning_rate", None),
+        ("learning_rate", True),
+        ("learning_rate", 1j),
+        ("batch_size", "4"),
+        ("batch_size", True),
+        ("batch_size", [4]),
+        ("warmup", "0.1"),
         ("batch_size", 0),
         ("batch_size", 2.5),
         ("epochs", -0.5),
@@ -186,16 +204,23 @@ def test_unknown_updates_are_refused() -> None:
         ("warmup", 1.0),
         ("max_grad_norm", -1.0),
         ("beta", 0.0),
+        ("beta", np.ones(2)),
     ],
 )
-def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+def test_settings_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{name}=.*must be"):
         replace(DPOSettings(), **{name: value})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert SFTSettings(learning_rate=np.float32(0.5), epochs=np.int64(2)).epochs == 2
 
 
 def test_settings_are_frozen_and_schedules_known() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
         SFTSettings(schedule="linaer")
+    with pytest.raises(UnknownNameError, match="schedule"):
+        SFTSettings(schedule=[])  # type: ignore[arg-type]
     with pytest.raises(FrozenInstanceError):
         SFTSettings().epochs = 2.0  # type: ignore[misc]
 

@@ -1,0 +1,171 @@
+"""Loading a base model: where it runs, how precisely it computes, and whether it can be used."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from progressgym_env.errors import HistoryError, InvalidArgumentError
+from progressgym_env.models.devices import check_device_name
+
+__all__ = [
+    "SMALL_BASE",
+    "base_dtype",
+    "check_output",
+    "count_parameters",
+    "load_base",
+    "load_tokenizer",
+    "quiet_loading",
+    "resolve_device",
+    "torch_device",
+]
+
+SMALL_BASE = 50_000_000
+"""Parameters up to which a base is computed in 32 bits everywhere and is kept a second time."""
+
+
+def resolve_device(device: str) -> str:
+    """``"auto"`` → ``"cuda"`` where there is one, else ``"cpu"``; other names are checked.
+
+    Returns:
+        ``"cpu"``, or ``"cuda"`` for the first GPU that this process sees.
+
+    Raises:
+        InvalidArgumentError: no such device here, or a GPU that training could not use.
+    """
+    name = check_device_name(device)
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    if not torch.cuda.is_available():
+        raise InvalidArgumentError(f"device {device!r}: no CUDA device here; use 'auto' or 'cpu'")
+    if name != "cuda":
+        index, n_devices = int(name.removeprefix("cuda:")), torch.cuda.device_count()
+        if index >= n_devices:
+            raise InvalidArgumentError(
+                f"device {device!r}: must be below 'cuda:{n_devices}', there are {n_devices} CUDA "
+                "devices here; use 'cuda'"
+            )
+        raise InvalidArgumentError(
+            f"device {device!r}: must be 'cuda', as trl trains on the first GPU that it sees; "
+            f"set CUDA_VISIBLE_DEVICES={index} and use device='cuda'"
+        )
+    return name
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name from :func:`resolve_device`: the first GPU, not the current one."""
+    return torch.device("cpu") if name == "cpu" else torch.device("cuda", 0)
+
+
+def base_dtype(n_parameters: int, device: torch.device) -> torch.dtype:
+    """The precision that a base of ``n_parameters`` computes in.
+
+    32 bits on a CPU, where 16-bit arithmetic is slow or absent, and for every small base, into
+    whose weights adapters are merged: rounded to 16 bits, what a small update changes would vanish.
+    """
+    large = n_parameters > SMALL_BASE
+    return torch.bfloat16 if large and device.type == "cuda" else torch.float32
+
+
+def count_parameters(config: Any) -> int:
+    """Parameters of the causal language model of ``config``, shared ones once; loads no weights."""
+    with torch.device("meta"):
+        # Building a model writes into its configuration.
+        model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    model.tie_weights()
+    return sum(p.numel() for p in model.parameters())
+
+
+def load_base(base: str | Path, device: torch.device) -> tuple[Any, bool]:
+    """The base on ``device``, and whether it is small.
+
+    Args:
+        base: folder (or hub name) of a causal language model.
+        device: where to put it.
+
+    Raises:
+        HistoryError: the packed forward pass would not compute what the model computes.
+    """
+    config = AutoConfig.from_pretrained(str(base))
+    check_output(config, base)
+    n_parameters = count_parameters(config)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(base), dtype=base_dtype(n_parameters, device), attn_implementation="sdpa"
+    )
+    return model.to(device), n_parameters <= SMALL_BASE
+
+
+def load_tokenizer(base: str | Path) -> Any:
+    """The tokenizer at ``base``, padding on the left.
+
+    Raises:
+        HistoryError: it lacks a chat template or an end-of-text token.
+    """
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(base))
+    if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
+        raise HistoryError(
+            f"the tokenizer at {base} lacks a chat template or an end-of-text token; "
+            "use an instruction-tuned model, or set both in tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+# What transformers does to the logits, and the packed forward pass does not: field → no effect.
+_OUTPUT_FIELDS = {
+    "final_logit_softcapping": None,
+    "logits_soft_cap": None,
+    "output_logit_soft_cap": None,
+    "unpadded_vocab_size": None,
+    "logit_scale": 1,
+    "logits_scaling": 1,
+    "lm_head_multiplier": 1,
+}
+
+
+def check_output(config: Any, base: str | Path) -> None:
+    """Refuse a model whose log-probabilities or loss are not its output layer's alone.
+
+    Raises:
+        HistoryError: names the field of the configuration.
+    """
+    text = config.get_text_config()
+    for field, neutral in _OUTPUT_FIELDS.items():
+        value = getattr(text, field, None)
+        if value not in (None, neutral):
+            raise HistoryError(
+                f"the model at {base} has {field}={value!r}: logits that are changed after the "
+                "output layer are not supported; use a base without this field"
+            )
+    loss = getattr(text, "router_aux_loss_coef", None)
+    if loss not in (None, 0):
+        raise HistoryError(
+            f"the model at {base} has router_aux_loss_coef={loss!r}: the loss of a router is not "
+            "supported; set it to 0 in the base's config.json"
+        )
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bar for a load of milliseconds, and no warning that only peft can act on."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
