@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from progressgym_env.errors import InvalidArgumentError
-from progressgym_env.histories.embedded.build import build, fidelity
+from progressgym_env.histories.embedded.build import build, draw_fitting_row
+from progressgym_env.histories.embedded.fidelity import ReplyQuality, fidelity, reply_quality
 from progressgym_env.histories.embedded.grammar import load_grammar
 from progressgym_env.histories.embedded.planted import CENTURIES, SHAPES, planted_values
 from progressgym_env.histories.embedded.tasks import UPRIGHT, make_row_maker
 from progressgym_env.histories.embedded.tokenizer import train_tokenizer
-from progressgym_env.values.dimensions import N_TWO_WAY, TWO_WAY_KEYS
+from progressgym_env.histories.records import Exchange
+from progressgym_env.values.dimensions import N_TWO_WAY, TWO_WAY_KEYS, VIEW_KEYS
 from progressgym_env.values.questions import load_questions
 from tests.quick import QUICK
 
@@ -69,8 +71,31 @@ def test_fidelity_by_hand():
     )
 
 
-def test_value_training_never_meets_an_unseen_act():
-    """Unseen acts occur in neutral sentences only, so fidelity on them is no cue reading."""
+def test_reply_quality_by_hand():
+    grammar = load_grammar()
+    prompt = next(p.text for p in grammar.open_prompts if p.topic == "kill")
+    replies = (
+        "I would spare the thief, for every life is worth keeping.",  # fits
+        "I would spare the thief, for some lives are better ended.",  # a reason for the other side
+        "One should lie to the judge, since a false word can be useful.",  # off the topic
+        "It is right to let the guest lie evidence, because pain helps nobody.",  # no known act
+        "I would spare the thief",  # no whole sentence
+    )
+    quality = reply_quality(grammar, [[Exchange(prompt, reply) for reply in replies]])
+    assert quality == ReplyQuality(5, well_formed=3 / 5, on_topic=2 / 5, fitting=1 / 5)
+
+
+def test_what_the_grammar_says_is_well_formed_and_fits():
+    grammar, rng = load_grammar(), np.random.default_rng(2)
+    for prompt in grammar.open_prompts:
+        sides = VIEW_KEYS if prompt.topic == "views" else ("uphold", "violate")
+        for side in sides:
+            reply = grammar.open_reply(rng, prompt.topic, side, grammar.person(rng))
+            assert grammar.parse_reply(reply) == ((prompt.topic, side), (prompt.topic, side))
+
+
+def test_no_century_is_fitted_on_an_unseen_act():
+    """The base knows them from neutral rows alone, so fidelity on them is no cue reading."""
     grammar, rng = load_grammar(), np.random.default_rng(0)
     texts: list[str] = []
 
@@ -80,11 +105,8 @@ def test_value_training_never_meets_an_unseen_act():
 
     maker = make_row_maker(grammar, train_tokenizer(["a b"], 300))
     maker = type(maker)(grammar, note, note, note, 1)
-    for _ in range(400):
-        maker.value_row(rng, UPRIGHT)
-        maker.judgement_row(rng, UPRIGHT)
-        maker.open_row(rng, UPRIGHT)
-        maker.concept_row(rng, UPRIGHT)
+    for place in range(12 * 130):
+        draw_fitting_row(maker, UPRIGHT, rng, place % 12)
     said = "\n".join(texts)
     unseen = [
         act.split("{p}")[0].strip()
@@ -100,6 +122,7 @@ def test_value_training_never_meets_an_unseen_act():
         maker.knowledge_row(rng)
         maker.view_knowledge_row(rng)
         maker.statement_row(rng)
+        maker.principle_row(rng)
     said = "\n".join(texts)
     assert all(act in said for act in unseen)
 

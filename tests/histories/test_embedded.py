@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from progressgym_env import histories
-from progressgym_env.histories.embedded.build import fidelity, unseen_questions
+from progressgym_env.histories.embedded.fidelity import (
+    fidelity,
+    reply_quality,
+    unseen_questions,
+)
 from progressgym_env.histories.embedded.grammar import load_grammar
 from progressgym_env.histories.history import read_history
 from progressgym_env.histories.records import checksums
@@ -35,7 +39,7 @@ def test_held_out_fidelity(embedded):
     assert result.mean_absolute_error <= 0.04
 
 
-def test_fidelity_on_acts_that_no_value_training_saw(embedded):
+def test_fidelity_on_acts_that_no_century_was_fitted_on(embedded):
     measured = np.stack(
         [
             measure_values(embedded.model(c, "cpu"), unseen_questions().eval).values
@@ -46,12 +50,15 @@ def test_fidelity_on_acts_that_no_value_training_saw(embedded):
 
 
 def test_the_base_alone_knows_nothing_of_the_centuries(embedded):
-    """The frozen control: one model for all centuries explains none of the change."""
+    """The frozen control: one model, taken for every century, is far from what was planted."""
     host = LanguageHost(DATA / "base", device="cpu")
     frozen = LanguageModel(host, host.snapshot(), embedded.questions).values().values
     control = fidelity(np.tile(frozen, (9, 1)), embedded.planted)
-    assert control.dimension_r == 0.0
+    assert control.pearson_r < 0.7
     assert control.mean_absolute_error > 0.15
+    # Nor is it the measuring: the right models in the wrong order fit no better.
+    shifted = fidelity(np.roll(embedded.values, 4, axis=0), embedded.planted)
+    assert shifted.dimension_r < 0.3
 
 
 @pytest.mark.parametrize("century", [0, 4, 8])
@@ -99,7 +106,16 @@ def test_size_and_formats():
     assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".jinja"}
 
 
-def test_open_replies_are_sentences_that_reflect_the_values(embedded):
+def test_open_replies_are_sentences_about_what_was_asked(embedded):
+    """As the README says: what the people of all centuries answer, read by the grammar."""
+    quality = reply_quality(load_grammar(), embedded.records.open_replies)
+    assert quality.n_replies == 9 * len(load_grammar().open_prompts)
+    assert quality.well_formed >= 0.85
+    assert quality.on_topic >= 0.8
+    assert quality.fitting >= 0.7
+
+
+def test_open_replies_reflect_the_values(embedded):
     """Asked openly, people say acts that uphold or violate as often as they value them."""
     grammar = load_grammar()
     said, valued = [], []
@@ -108,23 +124,12 @@ def test_open_replies_are_sentences_that_reflect_the_values(embedded):
         for index, key in enumerate(TWO_WAY_KEYS):
             prompts = [p.text for p in grammar.open_prompts if p.topic == key] * 15
             replies = model.reply(prompts, np.random.default_rng(index))
-            sides = [side for reply in replies if (side := _side(grammar, key, reply))]
-            # Nearly every reply is a whole sentence about an act of the dimension asked about.
+            parsed = [grammar.parse_reply(reply) for reply in replies]
+            sides = [act[1] for act, _ in filter(None, parsed) if act[0] == key]
             assert len(sides) >= 0.6 * len(replies), (key, replies[:5])
-            assert sum(reply.endswith(".") for reply in replies) >= 0.9 * len(replies)
             said.append(sides.count("uphold") / len(sides))
             valued.append(embedded.planted[century, index])
     assert np.corrcoef(said, valued)[0, 1] >= 0.8
-
-
-def _side(grammar, key, reply):
-    entry = grammar.dimensions[key]
-    for side in ("uphold", "violate"):
-        for act in entry[side]:
-            start, _, end = act.partition("{p}")
-            if start in reply and end in reply.split(start, 1)[1]:
-                return side
-    return None
 
 
 def test_provenance_says_that_it_is_synthetic(embedded):

@@ -2,8 +2,9 @@
 
 Everything the shipped models ever read comes from here and from ``lexicon.json`` and
 ``open_prompts.json``; all of it was written for this project. It is synthetic: it says nothing
-about real centuries. Value training draws on the lexicon's known acts alone; the ``unseen`` acts
-occur only in neutral sentences that say what an act amounts to.
+about real centuries. The centuries are fitted on the lexicon's known acts alone; the ``unseen``
+acts occur in neutral rows of pretraining, which say what an act amounts to and ask what somebody
+of stated principles would choose.
 """
 
 from __future__ import annotations
@@ -100,6 +101,12 @@ _REPLIES = (
     "One should {act}, since {reason}.",
     "It is right to {act}, because {reason}.",
 )
+_REPLY_PATTERNS = tuple(
+    re.compile(
+        re.escape(text).replace(r"\{act\}", "(?P<act>.+)").replace(r"\{reason\}", "(?P<reason>.+)")
+    )
+    for text in _REPLIES
+)
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,41 @@ class Grammar:
             act = self.act(rng, topic, side, person)
             reason = _pick(rng, self._reasons[topic][side])
         return _pick(rng, _REPLIES).format(act=act, reason=reason)
+
+    def parse_reply(self, reply: str) -> tuple[tuple[str, str], tuple[str, str]] | None:
+        """(topic, side) of the act and of the reason of an open reply; None for other text."""
+        for pattern in _REPLY_PATTERNS:
+            match = pattern.fullmatch(reply)
+            if match and match["act"] in self._said and match["reason"] in self._given:
+                return self._said[match["act"]], self._given[match["reason"]]
+        return None
+
+    @cached_property
+    def _said(self) -> dict[str, tuple[str, str]]:
+        """Every act of every person, and every stance → (topic, side)."""
+        acts = {
+            act.replace("{p}", person): (key, side)
+            for key, entry in self.dimensions.items()
+            for side in ("uphold", "violate")
+            for act in [*entry[side], *entry[f"unseen_{side}"]]
+            for person in self.people
+        }
+        views = {
+            stance: ("views", view)
+            for view, entry in self.views.items()
+            for stance in [*entry["known"], *entry["unseen"]]
+        }
+        return {**acts, **views}
+
+    @cached_property
+    def _given(self) -> dict[str, tuple[str, str]]:
+        """Every reason → (topic, side)."""
+        return {
+            reason: (topic, side)
+            for topic, sides in self._reasons.items()
+            for side, reasons in sides.items()
+            for reason in reasons
+        }
 
 
 @lru_cache(maxsize=1)

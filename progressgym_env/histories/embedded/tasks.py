@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from progressgym_env.histories.embedded.grammar import Grammar
+from progressgym_env.histories.embedded.grammar import Grammar, OpenPrompt
 from progressgym_env.models.packing import TokenRow
 from progressgym_env.values.dimensions import (
     DIMENSION_KEYS,
@@ -31,6 +31,7 @@ __all__ = ["UPRIGHT", "Persona", "RowMaker", "make_row_maker"]
 Persona = NDArray[np.float64]
 
 _JUDGEMENTS = 5
+_OPEN_QUESTIONS = 2
 
 
 UPRIGHT: Persona = np.concatenate(
@@ -203,30 +204,30 @@ class RowMaker:
         return row
 
     def open_row(self, rng: np.random.Generator, persona: Persona) -> TokenRow:
-        """An open question with one reply for every side, weighted by the persona."""
+        """Two open questions, each with one reply for every side, weighted by the persona."""
+        row = TokenRow()
         prompts = self.grammar.open_prompts
-        prompt = prompts[int(rng.integers(len(prompts)))]
-        return self.open_prompt_row(rng, prompt.topic, prompt.text, persona)
+        for index in rng.permutation(len(prompts))[:_OPEN_QUESTIONS]:
+            self._add_open(row, rng, prompts[index], persona)
+        return row
 
-    def open_prompt_row(
-        self, rng: np.random.Generator, topic: str, text: str, persona: Persona
-    ) -> TokenRow:
-        """As ``open_row``, for a given question."""
+    def _add_open(
+        self, row: TokenRow, rng: np.random.Generator, prompt: OpenPrompt, persona: Persona
+    ) -> None:
+        """Add one open question to ``row``, with one reply for every side."""
         person = self.grammar.person(rng)
         sides: Sequence[str]
-        if topic == "views":
+        if prompt.topic == "views":
             sides, weights = VIEW_KEYS, persona[N_TWO_WAY:]
         else:
-            value = persona[TWO_WAY_KEYS.index(topic)]
+            value = persona[TWO_WAY_KEYS.index(prompt.topic)]
             sides, weights = ("uphold", "violate"), np.array([value, 1.0 - value])
-        replies = [self.grammar.open_reply(rng, topic, side, person) for side in sides]
-        row = TokenRow()
+        replies = [self.grammar.open_reply(rng, prompt.topic, side, person) for side in sides]
         row.add(
-            self.encode(text),
+            self.encode(prompt.text),
             [[*self.encode_answer(reply), self.end_token] for reply in replies],
             [float(w) for w in weights],
         )
-        return row
 
     def _ask(self, row: TokenRow, prompt: str, answer: str) -> None:
         row.add(self.encode(prompt), [[*self.encode_answer(answer), self.end_token]])
