@@ -43,9 +43,11 @@ class BaseAgent(ABC):
 
     Attributes:
         name: the name to show in tables.
+        reads: the entries of an observation that the agent needs besides ``preferences``.
     """
 
     name: str
+    reads: tuple[str, ...] = ()
 
     def predict(
         self,
@@ -71,7 +73,7 @@ class BaseAgent(ABC):
         Raises:
             InvalidArgumentError: an entry is missing or of another shape.
         """
-        batch, batched = _as_batch(observation)
+        batch, batched = _as_batch(observation, ("preferences", *self.reads))
         n_envs, n_pairs = batch["preferences"].shape
         begins = _starts(episode_start, n_envs)
         fresh = self._initial_state(n_envs, n_pairs)
@@ -99,21 +101,32 @@ class BaseAgent(ABC):
         return f"{type(self).__name__}({self.name!r})"
 
 
-def _as_batch(observation: object) -> tuple[dict[str, NDArray[Any]], bool]:
-    if not isinstance(observation, Mapping) or "preferences" not in observation:
-        found = list(observation) if isinstance(observation, Mapping) else type(observation)
+def _as_batch(observation: object, reads: tuple[str, ...]) -> tuple[dict[str, NDArray[Any]], bool]:
+    """The observation with a leading axis of n_envs on every entry, and whether it had one."""
+    entries = observation if isinstance(observation, Mapping) else {}
+    missing = [key for key in reads if key not in entries]
+    if missing:
+        found = list(entries) if entries is observation else type(observation).__name__
         raise InvalidArgumentError(
-            f"an agent needs a Dict observation with 'preferences', got {found}; "
+            f"the agent needs a Dict observation with {missing[0]!r}, got {found}; "
             "give it what the environment returns, not flattened"
         )
-    arrays = {key: np.asarray(value) for key, value in observation.items()}
-    axes = arrays["preferences"].ndim
-    if axes not in (1, 2):
+    arrays = {key: np.asarray(value) for key, value in entries.items()}
+    shape = arrays["preferences"].shape
+    if len(shape) not in (1, 2):
         raise InvalidArgumentError(
-            f"'preferences' has shape {arrays['preferences'].shape}; it must be (n_pairs,), or "
-            "(n_envs, n_pairs) for a batch"
+            f"'preferences' has shape {shape}; it must be (n_pairs,), or (n_envs, n_pairs) for a "
+            "batch"
         )
-    return (arrays, True) if axes == 2 else ({k: v[None] for k, v in arrays.items()}, False)
+    if len(shape) == 1:
+        return {key: array[None] for key, array in arrays.items()}, False
+    for key in reads:
+        if arrays[key].shape[:1] != shape[:1]:
+            raise InvalidArgumentError(
+                f"{key!r} has shape {arrays[key].shape} and 'preferences' {shape}; in a batch, "
+                f"every entry's first axis must be {shape[0]}"
+            )
+    return arrays, True
 
 
 def _starts(episode_start: Any, n_envs: int) -> NDArray[np.bool_]:

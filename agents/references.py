@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from progressgym_env import CHALLENGES
 from progressgym_env.agents.base import Arrays, BaseAgent, Observation
-from progressgym_env.arguments import check_integer, check_number
-from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.arguments import check_choice, check_integer, check_number
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History, load
 from progressgym_env.scoring import coevolve_term
 from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY, dimension_index
@@ -88,26 +88,44 @@ class OracleAgent(BaseAgent):
         gain: float = 0.5,
         lead: float = 1.0,
     ) -> None:
-        if challenge not in CHALLENGES:
-            raise unknown_name("challenge", challenge, CHALLENGES)
+        check_choice("challenge", challenge, tuple(CHALLENGES))
         known = load(history)
         check_integer("steps_ahead", steps_ahead, 1, known.n_centuries - 1)
         self._gain = check_number("gain", gain, 0.0, above=True)
         self._lead = check_number("lead", lead, 0.0) if challenge == "coevolve" else 0.0
         self._targets = _log_odds(known.values[_target_centuries(known, challenge, steps_ahead)])
         self._directions = np.stack([_direction(pair) for pair in known.questions.pairs])
+        # Where the oracle does not run ahead, it need not see the judge.
+        self.reads = ("century", "examinee_values", *(("judge_values",) if self._lead else ()))
 
     def _act(self, observation: Observation, state: Arrays) -> tuple[NDArray[Any], Arrays]:
+        self._check(observation)
+        target = self._targets[observation["century"]]
+        gap = target - _log_odds(observation["examinee_values"])
+        if self._lead:
+            gap = gap + self._lead * (target - _log_odds(observation["judge_values"]))
+        return self._gain * gap @ self._directions.T, state
+
+    def _check(self, observation: Observation) -> None:
         n_pairs = observation["preferences"].shape[-1]
         if n_pairs != len(self._directions):
             raise InvalidArgumentError(
                 f"the observation has {n_pairs} pairs and the oracle's history "
                 f"{len(self._directions)}; give the oracle the history that is played"
             )
-        target = self._targets[observation["century"]]
-        gap = target - _log_odds(observation["examinee_values"])
-        gap = gap + self._lead * (target - _log_odds(observation["judge_values"]))
-        return self._gain * gap @ self._directions.T, state
+        century, last = observation["century"], len(self._targets) - 1
+        whole = century.ndim == 1 and century.dtype.kind in "iu"
+        if not whole or not ((century >= 0) & (century <= last)).all():
+            raise InvalidArgumentError(
+                f"'century' is {century}, must be an integer from 0 to {last}; "
+                "give the oracle the history that is played"
+            )
+        for key in self.reads[1:]:
+            if observation[key].shape[1:] != (N_DIMENSIONS,):
+                raise InvalidArgumentError(
+                    f"{key!r} has last axes {observation[key].shape[1:]}, must be "
+                    f"({N_DIMENSIONS},); give it what the environment returns"
+                )
 
 
 def _target_centuries(history: History, challenge: str, steps_ahead: int) -> NDArray[np.int64]:

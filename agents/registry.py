@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from progressgym_env import CHALLENGES
 from progressgym_env.agents.base import BaseAgent
 from progressgym_env.agents.extrapolative import ExtrapolativeAgent
 from progressgym_env.agents.lifelong import LifelongAgent
@@ -34,7 +35,7 @@ AGENTS: tuple[str, ...] = (
 def make_agent(
     name: str,
     *,
-    challenge: str = "coevolve",
+    challenge: str | None = None,
     history: str | Path | History = "embedded",
     steps_ahead: int = 1,
     seed: int = 0,
@@ -43,14 +44,14 @@ def make_agent(
 
     Args:
         name: one of ``AGENTS``.
-        challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``; only the oracle asks.
+        challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``; the oracle needs it, no other.
         history: only the oracle reads it.
         steps_ahead: as in Predict; how far extrapolative agents and the oracle look ahead.
         seed: seeds the random agent.
 
     Raises:
         UnknownNameError: there is no such agent, challenge or history.
-        InvalidArgumentError: ``steps_ahead`` is out of range.
+        InvalidArgumentError: ``steps_ahead`` is out of range, or the oracle lacks a challenge.
     """
     if not isinstance(name, str):
         raise InvalidArgumentError(f"agent {name!r} must be a name; known: {', '.join(AGENTS)}")
@@ -62,6 +63,11 @@ def make_agent(
     elif name == "random":
         agent = RandomAgent(seed)
     elif name == "oracle":
+        if challenge is None:
+            raise InvalidArgumentError(
+                "the oracle steers to another target in every challenge; give "
+                f"challenge= one of {', '.join(CHALLENGES)}"
+            )
         agent = OracleAgent(history, challenge, steps_ahead)
     elif name in ("lifelong", "lifelong-soft"):
         agent = LifelongAgent(soft=name.endswith("-soft"))

@@ -12,13 +12,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from progressgym_env.histories.history import History
-from progressgym_env.histories.records import measure_century, stack_records
+from progressgym_env.histories.history import History, write_history
+from progressgym_env.histories.records import measure_centuries
 from progressgym_env.models.base import PreferenceData, Update
 from progressgym_env.values.dimensions import (
     DIMENSION_KEYS,
@@ -29,7 +30,7 @@ from progressgym_env.values.dimensions import (
     dimension_index,
 )
 from progressgym_env.values.embedding import ValueEmbedding
-from progressgym_env.values.questions import Pair, Question, QuestionSet
+from progressgym_env.values.questions import Pair, Question, QuestionSet, load_questions
 
 FloatArray = NDArray[np.float64]
 
@@ -143,6 +144,9 @@ class ScriptedSource:
     def model(self, century: int, device: str, questions: QuestionSet) -> ScriptedModel:
         return ScriptedModel(self.logits[century], questions)
 
+    def release(self) -> None:
+        """Nothing is kept."""
+
 
 def scripted_logits(n_centuries: int = 5, seed: int = 0) -> FloatArray:
     """(n_centuries, 19) logits that drift, each dimension at a speed of its own."""
@@ -157,17 +161,17 @@ def history_of(logits: FloatArray, questions: QuestionSet | None = None) -> Hist
     """The history of models with these (n_centuries, 19) logits, measured by the real code."""
     questions, source = questions or scripted_questions(), ScriptedSource(logits)
     asked = [f"What is right, question {i}?" for i in range(N_OPEN)]
-    measured = [
-        measure_century(
-            source.model(t, "cpu", questions), questions, asked, np.random.default_rng([7, t])
-        )
-        for t in range(len(logits))
-    ]
+    records = measure_centuries(
+        [source.model(t, "cpu", questions) for t in range(len(logits))],
+        questions,
+        asked,
+        np.random.default_rng(7),
+    )
     return History(
         name="scripted",
         names=tuple(f"C{13 + t:03d}" for t in range(len(logits))),
         questions=questions,
-        records=stack_records(measured, planted=None),
+        records=records,
         source=source,
         provenance={"synthetic": True},
     )
@@ -177,3 +181,29 @@ def history_of(logits: FloatArray, questions: QuestionSet | None = None) -> Hist
 def scripted_history(n_centuries: int = 5, seed: int = 0) -> History:
     """A drifting history of scripted models."""
     return history_of(scripted_logits(n_centuries, seed))
+
+
+def write_scripted(folder: Path, *, synthetic: bool = True) -> Path:
+    """A folder with the records of a scripted history on the package's own questions.
+
+    What lies where the models belong is no model: enough for whoever loads none.
+    """
+    history = history_of(scripted_logits(4), load_questions())
+    (folder / "base").mkdir()
+    (folder / "base" / "config.json").write_text("{}")
+    for name in history.names:
+        adapter = folder / "adapters" / name
+        adapter.mkdir(parents=True)
+        (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+        (adapter / "adapter_model.safetensors").write_bytes(name.encode())
+    records = replace(history.records, planted=history.values * 0.9 if synthetic else None)
+    write_history(
+        folder,
+        name="scripted",
+        names=history.names,
+        base="base",
+        questions=history.questions,
+        records=records,
+        provenance={"synthetic": synthetic, "fidelity": {"held_out": 0.99}},
+    )
+    return folder

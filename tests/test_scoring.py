@@ -112,10 +112,20 @@ def test_extreme_magnitudes_neither_overflow_nor_vanish():
     ],
 )
 def test_bad_input(score, change, message):
+    """Original defect 8. The zeros of a failed measurement have no score."""
     good = np.random.default_rng(0).uniform(0.1, 1, size=(3, 19))
     other = np.stack([good] * 5) if message == "do not broadcast" else good
     with pytest.raises(InvalidArgumentError, match=message):
         score(change(good), other)
+
+
+def test_a_truth_compared_with_itself_is_perfect_and_nothing_else_is():
+    """Original defect 9. A metric compared the truth with itself whatever the model said."""
+    rng = np.random.default_rng(0)
+    truth, said = rng.uniform(0.1, 1, (5, 19)), rng.uniform(0.1, 1, (5, 19))
+    for score in (scoring.follow_score, scoring.predict_score):
+        assert score(truth, truth) == pytest.approx(1.0, abs=1e-12)
+        assert score(said, truth) < 0.95
 
 
 def test_misaligned_steps():

@@ -142,7 +142,10 @@ class CoevolveEnv(ProgressEnv):
         return self._initial_model() if self._proxy is None else self._proxy
 
     def close(self) -> None:
-        """Let go of all models and of the episode. May be called more than once."""
+        """Let go of this environment's models and of the episode. May be called more than once.
+
+        The history, which others may be using, keeps its base model loaded: ``history.release()``.
+        """
         super().close()
         self._proxy = None
 
@@ -160,23 +163,25 @@ class CoevolveEnv(ProgressEnv):
         self._proxy_states = [self._proxy_embedding.values]
 
     def _influence_judge(self) -> None:
-        self._phase("influencing")
-        spoken = self.history.influence(self._century)
-        prompts, sayings = [e.prompt for e in spoken], [e.reply for e in spoken]
         # Drawn always, so that switching an influence off leaves the rest as it is.
         seeds = [int(seed) for seed in self._streams.training.integers(2**31, size=2)]
         rng = child_generator(self._streams.replies)
-        before = self.proxy
-        proxy = before
+        if self._history_epochs > 0 or self._examinee_epochs > 0:
+            self._phase("influencing")
+            self._proxy = self._influenced(self.proxy, seeds, rng)
+            self._proxy_embedding = self._measured(self._proxy)
+        self._proxy_states.append(self._proxy_embedding.values)
+
+    def _influenced(self, proxy: Model, seeds: list[int], rng: np.random.Generator) -> Model:
+        """``proxy`` after the replies of the present century, and then those of the examinee."""
+        spoken = self.history.influence(self._century)
+        prompts, sayings = [e.prompt for e in spoken], [e.reply for e in spoken]
         if self._history_epochs > 0:
             proxy = proxy.imitate(prompts, sayings, self._history_epochs, seed=seeds[0])
         if self._examinee_epochs > 0:
             replies = self.examinee.reply(prompts, rng)
             proxy = proxy.imitate(prompts, replies, self._examinee_epochs, seed=seeds[1])
-        if proxy is not before:
-            self._proxy = proxy
-            self._proxy_embedding = self._measured(proxy)
-        self._proxy_states.append(self._proxy_embedding.values)
+        return proxy
 
     def _proxy_rows(self) -> list[FloatArray]:
         return self._proxy_states

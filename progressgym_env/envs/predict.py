@@ -9,6 +9,7 @@ import numpy as np
 
 from progressgym_env.arguments import check_integer
 from progressgym_env.envs.progress import ProgressEnv
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.scoring import cosine, predict_score
 
@@ -126,6 +127,14 @@ class PredictEnv(ProgressEnv):
     def n_steps(self) -> int:
         """Steps an episode takes."""
         return self.history.n_centuries - 1 - self._steps_ahead
+
+    def _check_history(self) -> None:
+        super()._check_history()
+        if self.history.n_centuries < 3:
+            raise InvalidArgumentError(
+                f"history {self.history.name!r} has {self.history.n_centuries} centuries; Predict "
+                "needs three or more (to start from, to show, to predict); take a longer history"
+            )
 
     def _reward(self) -> float:
         target = self.history.values[self._century + self._steps_ahead]

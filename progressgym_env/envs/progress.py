@@ -24,6 +24,7 @@ from progressgym_env.envs.trajectory import Trajectory
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError
 from progressgym_env.histories.history import History, load
 from progressgym_env.models.base import Model, PreferenceData
+from progressgym_env.models.devices import check_device_name
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
@@ -46,6 +47,7 @@ MAX_COPIES: int = 5
 """Copies of a pair that an action of ±1 trains on (the paper's cap)."""
 
 _MAX_DIALOGUE_SAMPLES = 16
+_NOT_STARTED = "there is no episode yet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +109,8 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self._update_from = check_choice("update_from", update_from, ("current", "initial"))
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
-        if not isinstance(device, str):
-            raise InvalidArgumentError(f"device={device!r} must be a name such as 'auto' or 'cpu'")
         self.render_mode = render_mode
-        self._device = device
+        self._device = check_device_name(device)
         self._update = resolve_update(update)
         self.history: History = load(history)
         self._check_history()
@@ -131,7 +131,8 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self._initial: Model | None = None
         # None stands for the initial model, which is loaded when first needed.
         self._examinee: Model | None = None
-        self._running = False
+        # Why no step can be made; None while one can.
+        self._halted: str | None = _NOT_STARTED
         self._started = False
 
     @property
@@ -204,7 +205,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self._examinee_rows = [self._examinee_embedding.values]
         self._rewards: list[float] = []
         self._reset_judge()
-        self._running = self._started = True
+        self._halted, self._started = None, True
         return self._observe()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -215,17 +216,14 @@ class ProgressEnv(gym.Env[Observation, Action]):
 
         Raises:
             InvalidActionError: the action is no member of the action space; nothing was trained.
-            ResetNeeded: before the first reset, or after the end of an episode.
+            ResetNeeded: before the first reset, after the end of an episode, or after a step that
+                failed or was interrupted.
         """
-        if not self._running:
-            raise ResetNeeded(
-                "the episode has ended; call reset() before the next step()"
-                if self._started
-                else "step() was called before reset(); call reset() first"
-            )
+        if self._halted is not None:
+            raise ResetNeeded(f"{self._halted}; call reset() before step()")
         proposal = check_action(action, len(self.history.questions.pairs))
-        # A step that is interrupted midway leaves no episode to go on with.
-        self._running = False
+        # A step that stops midway leaves no episode to go on with.
+        self._halted = "the last step failed or was interrupted midway"
         copies = self._rounded(proposal)
         self._train_examinee(copies)
         self._influence_judge()
@@ -239,7 +237,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
         info["n_examples"] = int(np.abs(copies).sum())
         if terminated:
             info["score"] = self.score()
-        self._running = not terminated
+        self._halted = "the episode has ended" if terminated else None
         return observation, reward, terminated, False, info
 
     def render(self) -> Any:
@@ -265,9 +263,12 @@ class ProgressEnv(gym.Env[Observation, Action]):
         return rendering.trajectory_array(trajectory, self._title)
 
     def close(self) -> None:
-        """Let go of all models and of the episode. May be called more than once."""
+        """Let go of this environment's models and of the episode. May be called more than once.
+
+        The history, which others may be using, keeps its base model loaded: ``history.release()``.
+        """
         self._initial = self._examinee = None
-        self._running = self._started = False
+        self._halted, self._started = _NOT_STARTED, False
 
     # What a challenge defines
 
@@ -310,7 +311,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
 
     def _require_started(self) -> None:
         if not self._started:
-            raise ResetNeeded("there is no episode yet; call reset() first")
+            raise ResetNeeded(f"{_NOT_STARTED}; call reset() first")
 
     def _phase(self, name: str) -> None:
         if self.on_phase is not None:

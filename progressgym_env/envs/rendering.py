@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["trajectory_array", "trajectory_figure", "trajectory_text"]
 
 _COLUMNS, _ROWS = 5, 4
-_JUDGE_COLOUR = "0.15"
 # Okabe and Ito's palette, told apart by colour-blind readers too; yellow is left out as too
 # pale for a line.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#666666")
-_TRACK = 25
+# Once the colours are through, they come again with the next marker. Name and size.
+_MARKERS = (("o", 3.2), ("^", 5.0), ("s", 4.0), ("X", 5.0))
+_JUDGE_LOOK: dict[str, Any] = {"color": "0.15", "linewidth": 2.2, "marker": "o", "markersize": 3.2}
+_BARS = "▁▂▃▄▅▆▇█"
+# Three such rows of bars, with numbers and labels, fit into 110 columns.
+_MOST_BARS = 18
 
 
 def trajectory_figure(
@@ -49,7 +53,7 @@ def trajectory_figure(
         examinee_values: label → (m, 19), or (n_episodes, m, 19) for a mean line with a band from
             lowest to highest; m ≤ len(names), row i at century i. Solid lines.
         proxy_values: label → the same for human proxies. Dashed lines; a label that also stands
-            in ``examinee_values`` has the same colour there.
+            in ``examinee_values`` has the same colour and marker there.
         title: heading.
         judge_label: what the judge is called in the legend.
         size: width and height in inches.
@@ -68,7 +72,7 @@ def trajectory_figure(
     examinees = {k: _episodes(v, k, len(names)) for k, v in examinee_values.items()}
     proxies = {k: _episodes(v, k, len(names)) for k, v in (proxy_values or {}).items()}
     labels = list(dict.fromkeys([*examinees, *proxies]))
-    colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
+    looks = {label: _look(i) for i, label in enumerate(labels)}
 
     figure = Figure(figsize=size, dpi=dpi)
     FigureCanvasAgg(figure)
@@ -79,14 +83,14 @@ def trajectory_figure(
     for dimension in DIMENSIONS:
         row, column = divmod(dimension.index, _COLUMNS)
         axes = figure.add_subplot(grid[row, column])
-        _draw(axes, judge, dimension.index, _JUDGE_COLOUR, "-", 2.2)
+        _draw(axes, judge, dimension.index, _JUDGE_LOOK)
         for label, episodes in examinees.items():
-            _draw(axes, episodes, dimension.index, colours[label], "-", 1.5)
+            _draw(axes, episodes, dimension.index, looks[label])
         for label, episodes in proxies.items():
-            _draw(axes, episodes, dimension.index, colours[label], "--", 1.5)
+            _draw(axes, episodes, dimension.index, {**looks[label], "linestyle": "--"})
         below_is_free = dimension.index + _COLUMNS >= N_DIMENSIONS
         _dress(axes, names, dimension.label, left=column == 0, bottom=below_is_free)
-    _add_legend(figure, judge_label, list(examinees), list(proxies), colours)
+    _add_legend(figure, judge_label, list(examinees), list(proxies), looks)
     return figure
 
 
@@ -111,24 +115,32 @@ def trajectory_array(trajectory: Trajectory, title: str = "") -> NDArray[np.uint
 
 
 def trajectory_text(trajectory: Trajectory, title: str = "") -> str:
-    """An episode so far as a table: a line a dimension, with numbers and places on a track.
+    """An episode so far as a table: a line a dimension, with the present value and a bar a century.
 
-    On the track from 0 to 1, ``J`` is the people of the present century, ``E`` the examinee, ``P``
-    the human proxy, ``*`` several of them at one place.
+    Bars run from the oldest century to the present one, on a fixed scale from 0 (``▁``) to 1
+    (``█``); of a history longer than 18 centuries, the latest are shown. Examinee and human proxy
+    get the present century's bar once its step is done.
     """
-    columns = {"J": ("judge", trajectory.judge_values[-1])}
+    columns = {"judge": trajectory.judge_values, "examinee": trajectory.examinee_values}
     if trajectory.proxy_values is not None:
-        columns = {"J": ("people", trajectory.judge_values[-1])}
-        columns["P"] = ("proxy", trajectory.proxy_values[-1])
-    columns["E"] = ("examinee", trajectory.examinee_values[-1])
-
-    width = max(len(d.label) for d in DIMENSIONS)
-    heads = "".join(f"{head + ' ' + letter:>12}" for letter, (head, _) in columns.items())
-    lines = [f"{title}: {_standing(trajectory)}", f"{'':{width}}{heads}   0{'1':>{_TRACK - 1}}"]
+        columns = {
+            "people": trajectory.judge_values,
+            "proxy": trajectory.proxy_values,
+            "examinee": trajectory.examinee_values,
+        }
+    first, last = max(0, len(trajectory.centuries) - _MOST_BARS), int(trajectory.centuries[-1])
+    label_width = max(len(d.label) for d in DIMENSIONS)
+    width = len("0.000 ") + min(max(len(trajectory.names), 2), _MOST_BARS)
+    lines = [
+        f"{title}: {_standing(trajectory)}",
+        f"a bar a century, {trajectory.names[first]} to {trajectory.names[last]}; ▁ is 0, █ is 1",
+        "   ".join([f"{'':{label_width}}", *(f"{head:{width}}" for head in columns)]).rstrip(),
+    ]
     for dimension in DIMENSIONS:
-        values = {letter: float(row[dimension.index]) for letter, (_, row) in columns.items()}
-        numbers = "".join(f"{value:12.3f}" for value in values.values())
-        lines.append(f"{dimension.label:{width}}{numbers}  |{_track(values)}|")
+        rows = [values[:, dimension.index] for values in columns.values()]
+        cells = [f"{row[-1]:.3f} {_bars(row[first:])}" for row in rows]
+        cells = [f"{dimension.label:{label_width}}", *(f"{cell:{width}}" for cell in cells)]
+        lines.append("   ".join(cells).rstrip())
     return "\n".join(lines)
 
 
@@ -140,12 +152,9 @@ def _standing(trajectory: Trajectory) -> str:
     )
 
 
-def _track(values: Mapping[str, float]) -> str:
-    track = ["·"] * _TRACK
-    for letter, value in values.items():
-        place = round(min(max(value, 0.0), 1.0) * (_TRACK - 1))
-        track[place] = letter if track[place] == "·" else "*"
-    return "".join(track)
+def _bars(values: FloatArray) -> str:
+    heights = np.clip(values * len(_BARS), 0, len(_BARS) - 1).astype(int)
+    return "".join(_BARS[height] for height in heights)
 
 
 def _episodes(values: ArrayLike, label: str, n_centuries: int) -> FloatArray:
@@ -160,20 +169,21 @@ def _episodes(values: ArrayLike, label: str, n_centuries: int) -> FloatArray:
     return episodes
 
 
-def _draw(
-    axes: Any, episodes: FloatArray, dimension: int, colour: str, style: str, width: float
-) -> None:
+def _look(index: int) -> dict[str, Any]:
+    """How the line of an agent is drawn: 32 looks, after which they come again."""
+    turn, colour = divmod(index, len(_COLOURS))
+    marker, size = _MARKERS[turn % len(_MARKERS)]
+    return {"color": _COLOURS[colour], "linewidth": 1.5, "marker": marker, "markersize": size}
+
+
+def _draw(axes: Any, episodes: FloatArray, dimension: int, look: Mapping[str, Any]) -> None:
     values = episodes[:, :, dimension]
     centuries = np.arange(values.shape[1])
     # A single point is no line; the marker shows where an episode stands.
-    axes.plot(
-        centuries, values.mean(axis=0), style, color=colour, linewidth=width,
-        marker="o", markersize=3.2,
-    )  # fmt: skip
+    axes.plot(centuries, values.mean(axis=0), **look)
     if len(values) > 1:
-        axes.fill_between(
-            centuries, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0
-        )
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(centuries, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _dress(axes: Any, names: Sequence[str], label: str, *, left: bool, bottom: bool) -> None:
@@ -198,20 +208,22 @@ def _add_legend(
     judge_label: str,
     examinees: Sequence[str],
     proxies: Sequence[str],
-    colours: Mapping[str, str],
+    looks: Mapping[str, Mapping[str, Any]],
 ) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=_JUDGE_COLOUR, linewidth=2.2, label=judge_label)]
-    handles += [Line2D([], [], color=colours[k], linewidth=1.5, label=k) for k in examinees]
-    # A colour that stands for an agent already needs no line of its own for the agent's proxy.
-    dashed = {k: colours[k] for k in proxies if k not in examinees}
+    handles = [Line2D([], [], **_JUDGE_LOOK, label=judge_label)]
+    handles += [Line2D([], [], **looks[k], label=k) for k in examinees]
+    # A look that stands for an agent already needs no line of its own for the agent's proxy.
+    dashed = {k: looks[k] for k in proxies if k not in examinees}
     if len(dashed) < len(proxies):
-        dashed["dashed: its human proxy"] = "0.45"
-    for label, colour in dashed.items():
-        line = Line2D([], [], color=colour, linestyle="--", linewidth=1.5, label=label)
-        handles.append(line)
-    # The twentieth place of the grid.
+        dashed["dashed: its human proxy"] = {"color": "0.45", "linewidth": 1.5}
+    for label, look in dashed.items():
+        handles.append(Line2D([], [], **{**look, "linestyle": "--"}, label=label))
+    # The twentieth place of the grid; two columns of small print where there are many.
+    many = len(handles) > 8
+    small: dict[str, Any] = {"fontsize": 6.3, "ncols": 2, "columnspacing": 0.6, "handlelength": 1.4}
     figure.legend(
-        handles=handles, loc="center", bbox_to_anchor=(0.9, 0.14), fontsize=8.5, frameon=False
-    )
+        handles=handles, loc="center", bbox_to_anchor=(0.898, 0.14), frameon=False,
+        borderpad=0.0, handletextpad=0.5, **(small if many else {"fontsize": 8.5}),
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -13,21 +14,27 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError, unknown_name
-from progressgym_env.files import write_json
-from progressgym_env.histories.records import (
-    FORMAT_VERSION,
+from progressgym_env.histories.folder import (
+    ADAPTERS,
     HISTORY_FILE,
-    RECORDS_FILE,
-    REPLIES_FILE,
+    Header,
+    read_header,
+    remove_replaced,
+    verify_models,
+    verify_numbers,
+    verify_replies,
+    write_history,
+)
+from progressgym_env.histories.records import (
     Exchange,
     Records,
-    checksums,
+    agreed_prompts,
     influence_prompts,
-    measure_century,
-    stack_records,
-    verify_files,
+    measure_centuries,
+    read_numbers,
 )
 from progressgym_env.models.base import Model
+from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.questions import QuestionSet, load_questions
 
@@ -47,8 +54,6 @@ __all__ = [
 HISTORIES = ("embedded",)
 """Histories known by name. A path to a history folder works wherever a name does."""
 
-_FIELDS = {"format_version", "name", "centuries", "base", "question_set", "provenance", "files"}
-
 
 class ModelSource(Protocol):
     """Where a history's models come from."""
@@ -57,9 +62,15 @@ class ModelSource(Protocol):
         """The model of the people of ``century``."""
         ...
 
+    def release(self) -> None:
+        """Let go of whatever is loaded; it is loaded anew when next asked for."""
+        ...
+
 
 class History:
     """Centuries in order, with what was measured of each.
+
+    A history never changes, and all environments of a process may share it.
 
     Attributes:
         name: for tables and run folders.
@@ -68,7 +79,7 @@ class History:
         records: everything measured.
         provenance: where the history comes from; ``provenance["synthetic"]`` is true for
             invented ones.
-        digest: SHA-256 that identifies names, records and models.
+        digest: SHA-256 that identifies the history.
     """
 
     def __init__(
@@ -132,12 +143,17 @@ class History:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names, question set, records and the checksums of the models."""
+        """SHA-256 that identifies the history.
+
+        Of a history read from a folder it is over ``history.json``, which holds the checksums of
+        the records and of the models. Of any other it is over names, question set and records;
+        the models are known only by what was measured of them.
+        """
         if self._digest is not None:
             return self._digest
         digest = hashlib.sha256(json.dumps([self.name, self.names, self.questions.hash]).encode())
-        for array in (self.values, self.preferences):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for content in self.records.encode(self.names).values():
+            digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
     def dialogue(self, century: int) -> tuple[Exchange, ...]:
@@ -163,6 +179,13 @@ class History:
                 f"century {century} is outside 0 to {self.n_centuries - 1} of history {self.name!r}"
             )
         return self._source.model(century, device, self.questions)
+
+    def release(self) -> None:
+        """Let go of the models loaded so far; they are loaded anew when next asked for.
+
+        Models already handed out stay usable, and keep what they need in memory.
+        """
+        self._source.release()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Itself: a history never changes, and Gymnasium copies the arguments of every spec."""
@@ -190,7 +213,7 @@ class _AdapterSource:
         )
 
         device = resolve_device(device)
-        adapter = self.folder / "adapters" / self.names[century]
+        adapter = self.folder / ADAPTERS / self.names[century]
         if device not in self._hosts:
             self._hosts[device] = LanguageHost(
                 self.folder / self.base, device=device, lora=read_lora_config(adapter)
@@ -198,17 +221,26 @@ class _AdapterSource:
         host = self._hosts[device]
         return LanguageModel(host, host.read_adapter(adapter), questions)
 
+    def release(self) -> None:
+        self._hosts.clear()
+
 
 def load(history: str | Path | History) -> History:
     """The history of this name, or in this folder; a ``History`` is returned as it is.
 
     Raises:
+        InvalidArgumentError: neither a name, nor a path, nor a ``History``.
         UnknownNameError: neither a known name nor a folder.
         HistoryError: the folder is incomplete, damaged, of another format version, or its records
             were measured with other questions.
     """
     if isinstance(history, History):
         return history
+    if not isinstance(history, str | os.PathLike):
+        raise InvalidArgumentError(
+            f"history={history!r} must be a name ({', '.join(HISTORIES)}), the path of a history "
+            "folder, or a History"
+        )
     if isinstance(history, str) and history in HISTORIES:
         return _load_named(history)
     path = Path(history)
@@ -232,23 +264,26 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
     Raises:
         HistoryError: see ``load``.
     """
-    raw = _read_header(folder)
+    # Models are read when first asked for; by then the working directory may be another.
+    folder = Path(folder).absolute()
+    header = read_header(folder)
     questions = questions or load_questions()
-    verify_files(folder, raw["files"])
-    if raw["question_set"]["hash"] != questions.hash:
+    verify_models(header)
+    verify_numbers(header)
+    verify_replies(header)
+    if header.question_hash != questions.hash:
         raise HistoryError(
             f"the records in {folder} were measured with another question set "
-            f"({raw['question_set']['hash'][:12]}…, in use is {questions.hash[:12]}…); "
+            f"({header.question_hash[:12]}…, in use is {questions.hash[:12]}…); "
             f"measure again: progressgym history measure {folder}"
         )
-    names = tuple(raw["centuries"])
     return History(
-        name=raw["name"],
-        names=names,
+        name=header.name,
+        names=header.centuries,
         questions=questions,
-        records=Records.read(folder, names),
-        source=_AdapterSource(folder, raw["base"], names),
-        provenance=raw["provenance"],
+        records=Records.read(folder / header.numbers, folder / header.replies, header.centuries),
+        source=_AdapterSource(folder, header.base, header.centuries),
+        provenance=header.provenance,
         digest=hashlib.sha256((folder / HISTORY_FILE).read_bytes()).hexdigest(),
     )
 
@@ -262,92 +297,74 @@ def remeasure(
 ) -> History:
     """Measure the models of a history folder with the questions in use, and store the records.
 
-    The models and what was planted stay as they are; the old records are replaced only once every
-    century is measured.
+    The models and what was planted stay as they are. The new records lie beside the old ones until
+    a new header, written in one step, names them: an interrupt leaves the old history or the new
+    one (and, if it is a power cut, perhaps files that no header names; the next measurement removes
+    them). What the provenance says about fidelity is dropped, as it was of the old records.
 
     Args:
-        folder: a history folder; its models must be whole, its old records readable.
+        folder: a history folder; its models must be whole. Of its records only the open prompts
+            and what was planted are needed.
         device: where the models run.
         seed: decides what the models reply.
         progress: called with (stage, centuries done, centuries in all).
 
     Raises:
         HistoryError: the folder is no history, a model is missing or damaged, or the old records
-            (which name the prompts and what was planted) cannot be read.
+            do not tell the prompts and what was planted any more.
     """
-    raw = _read_header(folder)
-    models = {n: f for n, f in raw["files"].items() if n not in (RECORDS_FILE, REPLIES_FILE)}
-    verify_files(folder, models)
-    names, questions = tuple(raw["centuries"]), load_questions()
-    old = Records.read(folder, names)
-    prompts = [exchange.prompt for exchange in old.open_replies[0]]
-    source = _AdapterSource(folder, raw["base"], names)
-    measured = []
-    for century, rng in enumerate(np.random.default_rng(seed).spawn(len(names))):
-        model = source.model(century, device, questions)
-        measured.append(measure_century(model, questions, prompts, rng))
-        if progress is not None:
-            progress("measuring", century + 1, len(names))
-    write_history(
-        folder,
-        name=raw["name"],
-        names=names,
-        base=raw["base"],
-        questions=questions,
-        records=stack_records(measured, old.planted),
-        provenance={**raw["provenance"], "remeasured_with_seed": seed},
+    folder = Path(folder).absolute()
+    header = read_header(folder)
+    verify_models(header)
+    prompts, planted = _not_measured(header)
+    names, questions = header.centuries, load_questions()
+    source = _AdapterSource(folder, header.base, names)
+    tell = progress or (lambda stage, done, total: None)
+    records = measure_centuries(
+        (source.model(century, device, questions) for century in range(len(names))),
+        questions,
+        prompts,
+        np.random.default_rng(seed),
+        planted=planted,
+        on_measured=lambda done: tell("measuring", done, len(names)),
     )
+    kept = {key: value for key, value in header.provenance.items() if key != "fidelity"}
+    try:
+        write_history(
+            folder,
+            name=header.name,
+            names=names,
+            base=header.base,
+            questions=questions,
+            records=records,
+            provenance={**kept, "remeasured_with_seed": seed},
+        )
+    finally:
+        remove_replaced(folder)
     return read_history(folder)
 
 
-def write_history(
-    folder: Path,
-    *,
-    name: str,
-    names: tuple[str, ...],
-    base: str,
-    questions: QuestionSet,
-    records: Records,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write the records and then, last, the header that makes the folder a history."""
-    records.check(len(names), len(questions.pairs), str(folder))
-    records.write(folder, names)
-    listed = [RECORDS_FILE, REPLIES_FILE]
-    for part in (folder / base, folder / "adapters"):
-        listed += [p.relative_to(folder).as_posix() for p in part.rglob("*") if p.is_file()]
-    header = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "centuries": list(names),
-        "base": base,
-        "question_set": {"name": questions.name, "hash": questions.hash},
-        "provenance": dict(provenance),
-        "files": checksums(folder, listed),
-    }
-    write_json(folder / HISTORY_FILE, header)
-
-
-def _read_header(folder: Path) -> dict[str, Any]:
-    path = folder / HISTORY_FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def _not_measured(header: Header) -> tuple[list[str], FloatArray | None]:
+    """What no measurement gives back: the open prompts, and what was planted."""
+    replies = header.folder / header.replies
+    prompts = agreed_prompts(replies, header.centuries)
+    if prompts is None:
         raise HistoryError(
-            f"{folder} holds no {HISTORY_FILE}; give the folder of a history, or build one with "
-            "'progressgym history build-embedded --out FOLDER'"
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise HistoryError(
-            f"{path} cannot be read ({error}); fetch or build the history again"
-        ) from error
-    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
-        version = raw.get("format_version") if isinstance(raw, dict) else None
-        raise HistoryError(
-            f"{path}: format version {version!r}, this package reads {FORMAT_VERSION}; "
-            "build the history again or use the package version that made it"
+            f"{replies} tells no two centuries' open prompts any more; "
+            "fetch or build the history again"
         )
-    missing = sorted(_FIELDS - set(raw))
-    if missing:
-        raise HistoryError(f"{path}: lacks {missing}; fetch or build the history again")
-    return raw
+    numbers = header.folder / header.numbers
+    try:
+        verify_numbers(header)
+        planted = read_numbers(numbers).get("planted")
+    except HistoryError:
+        if header.synthetic:
+            raise
+        return prompts, None  # Nothing is planted in a real history.
+    expected = (len(header.centuries), N_DIMENSIONS)
+    if planted is not None and planted.shape != expected:
+        raise HistoryError(
+            f"{numbers}: planted has shape {planted.shape}, expected {expected}; "
+            "fetch or build the history again"
+        )
+    return prompts, planted

@@ -1,11 +1,4 @@
-"""What was measured of a history's centuries, and how it is kept on disk.
-
-A history is a folder::
-
-    history.json          format version, names, base, question-set hash, provenance, checksums
-    records.safetensors   values, standard_errors, preferences, and planted where there is one
-    replies.jsonl         every century's replies to the open and to the influence prompts
-    base/, adapters/      the models
+"""What was measured of a history's centuries, and how it is written down.
 
 Judges of real history never change, so they are measured once; an episode reads the records.
 """
@@ -14,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from progressgym_env.errors import HistoryError
-from progressgym_env.files import write_bytes, write_text
 from progressgym_env.models.base import Model
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
@@ -32,20 +25,20 @@ from progressgym_env.values.forms import option_orders, render_prompt
 from progressgym_env.values.questions import QuestionSet
 
 __all__ = [
-    "FORMAT_VERSION",
+    "RECORDS_FILE",
+    "REPLIES_FILE",
     "Exchange",
     "Records",
+    "agreed_prompts",
     "checksums",
+    "file_hash",
     "influence_prompts",
-    "measure_century",
-    "stack_records",
-    "verify_files",
+    "measure_centuries",
+    "read_numbers",
+    "remedy",
 ]
 
-FORMAT_VERSION = 1
-HISTORY_FILE, RECORDS_FILE, REPLIES_FILE = "history.json", "records.safetensors", "replies.jsonl"
-# Larger files (weights of big models) are checked by size alone: hashing them takes minutes.
-_HASH_LIMIT = 64 * 2**20
+RECORDS_FILE, REPLIES_FILE = "records.safetensors", "replies.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,8 @@ class Exchange:
 @dataclass(frozen=True, eq=False)
 class Records:
     """What was measured of every century.
+
+    The arrays are copies and read-only: one history serves all environments of a process.
 
     Attributes:
         values: (n_centuries, 19) float64, measured value embeddings.
@@ -75,6 +70,14 @@ class Records:
     open_replies: tuple[tuple[Exchange, ...], ...]
     influence_replies: tuple[tuple[Exchange, ...], ...]
     planted: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("values", "standard_errors", "preferences", "planted"):
+            given = getattr(self, name)
+            if given is not None:
+                own = np.array(given, dtype=np.float64)
+                own.setflags(write=False)
+                object.__setattr__(self, name, own)
 
     def check(self, n_centuries: int, n_pairs: int, where: str) -> None:
         """Refuse shapes or numbers that no measurement can have given.
@@ -107,9 +110,11 @@ class Records:
                 raise HistoryError(
                     f"{where}: {name} are missing for some of {n_centuries} centuries"
                 )
+            if len({tuple(e.prompt for e in exchanges) for exchanges in replies}) > 1:
+                raise HistoryError(f"{where}: {name} do not answer the same prompts everywhere")
 
-    def write(self, folder: Path, names: Sequence[str]) -> None:
-        """Write ``records.safetensors`` and ``replies.jsonl``, each atomically."""
+    def encode(self, names: Sequence[str]) -> dict[str, bytes]:
+        """File name → content: ``records.safetensors`` and ``replies.jsonl``."""
         arrays = {
             "values": self.values,
             "standard_errors": self.standard_errors,
@@ -117,8 +122,6 @@ class Records:
         }
         if self.planted is not None:
             arrays["planted"] = self.planted
-        contiguous = {k: np.ascontiguousarray(v, dtype=np.float64) for k, v in arrays.items()}
-        write_bytes(folder / RECORDS_FILE, save(contiguous))
         lines = [
             json.dumps(
                 {"century": name, "kind": kind, "prompt": e.prompt, "reply": e.reply},
@@ -131,32 +134,34 @@ class Records:
             for name, exchanges in zip(names, replies, strict=True)
             for e in exchanges
         ]
-        write_text(folder / REPLIES_FILE, "\n".join(lines) + "\n")
+        return {
+            RECORDS_FILE: save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
+            REPLIES_FILE: ("\n".join(lines) + "\n").encode(),
+        }
 
     @classmethod
-    def read(cls, folder: Path, names: Sequence[str]) -> Records:
-        """Read what ``write`` wrote.
+    def read(cls, numbers: Path, replies: Path, names: Sequence[str]) -> Records:
+        """Read what ``encode`` made.
+
+        Args:
+            numbers: the file of numbers (safetensors).
+            replies: the file of replies (JSON lines).
+            names: the centuries' names, oldest first.
 
         Raises:
             HistoryError: a file is missing, truncated, or lacks a field.
         """
-        path = folder / RECORDS_FILE
-        try:
-            arrays = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise HistoryError(
-                f"{path}: cannot be read ({error}); fetch or build it again"
-            ) from error
+        arrays = read_numbers(numbers)
         missing = {"values", "standard_errors", "preferences"} - set(arrays)
         if missing:
-            raise HistoryError(f"{path}: lacks {sorted(missing)}; measure the history again")
-        replies = _read_replies(folder / REPLIES_FILE, names)
+            raise HistoryError(f"{numbers}: lacks {sorted(missing)}; {remedy(replies, names)}")
+        said = _read_replies(replies, names)
         return cls(
             values=arrays["values"],
             standard_errors=arrays["standard_errors"],
             preferences=arrays["preferences"],
-            open_replies=tuple(tuple(replies["open"][name]) for name in names),
-            influence_replies=tuple(tuple(replies["influence"][name]) for name in names),
+            open_replies=tuple(tuple(said["open"][name]) for name in names),
+            influence_replies=tuple(tuple(said["influence"][name]) for name in names),
             planted=arrays.get("planted"),
         )
 
@@ -174,38 +179,40 @@ def influence_prompts(questions: QuestionSet) -> tuple[str, ...]:
     return tuple(prompts)
 
 
-@dataclass(frozen=True, eq=False)
-class _Century:
-    values: FloatArray
-    standard_errors: FloatArray
-    preferences: FloatArray
-    open_replies: tuple[Exchange, ...]
-    influence_replies: tuple[Exchange, ...]
+def measure_centuries(
+    models: Iterable[Model],
+    questions: QuestionSet,
+    open_prompts: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    planted: FloatArray | None = None,
+    on_measured: Callable[[int], None] = lambda done: None,
+) -> Records:
+    """The records of a history: values, preferences and replies of every century's model.
 
-
-def measure_century(
-    model: Model, questions: QuestionSet, open_prompts: Sequence[str], rng: np.random.Generator
-) -> _Century:
-    """Measure one century's model: values, preferences and replies."""
-    embedding = model.values()
+    Args:
+        models: one a century, oldest first; asked one after another, so they may be loaded lazily.
+        questions: eval questions for the values, pairs for the preferences.
+        open_prompts: the open moral questions.
+        rng: decides what is replied, a stream of its own for every century.
+        planted: (n_centuries, 19), what a synthetic history was built to value.
+        on_measured: called with the number of centuries done.
+    """
     asked = influence_prompts(questions)
-    return _Century(
-        embedding.values,
-        embedding.standard_errors,
-        model.preferences(questions.pairs),
-        _exchanges(open_prompts, model.reply(open_prompts, rng)),
-        _exchanges(asked, model.reply(asked, rng)),
-    )
-
-
-def stack_records(centuries: Sequence[_Century], planted: FloatArray | None) -> Records:
-    """The records of a history from those of its centuries."""
+    embeddings, preferences, open_replies, influence_replies = [], [], [], []
+    for model in models:
+        (own,) = rng.spawn(1)
+        embeddings.append(model.values())
+        preferences.append(model.preferences(questions.pairs))
+        open_replies.append(_exchanges(open_prompts, model.reply(open_prompts, own)))
+        influence_replies.append(_exchanges(asked, model.reply(asked, own)))
+        on_measured(len(embeddings))
     return Records(
-        values=np.stack([c.values for c in centuries]),
-        standard_errors=np.stack([c.standard_errors for c in centuries]),
-        preferences=np.stack([c.preferences for c in centuries]),
-        open_replies=tuple(c.open_replies for c in centuries),
-        influence_replies=tuple(c.influence_replies for c in centuries),
+        values=np.stack([embedding.values for embedding in embeddings]),
+        standard_errors=np.stack([embedding.standard_errors for embedding in embeddings]),
+        preferences=np.stack(preferences),
+        open_replies=tuple(open_replies),
+        influence_replies=tuple(influence_replies),
         planted=planted,
     )
 
@@ -213,41 +220,71 @@ def stack_records(centuries: Sequence[_Century], planted: FloatArray | None) -> 
 def checksums(folder: Path, relative: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of files, for ``history.json``."""
     return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_hash(folder / name)}
         for name in sorted(relative)
     }
 
 
-def verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compare the files of a history with their checksums.
-
-    Raises:
-        HistoryError: a file is missing, truncated or altered; the message names it.
-    """
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise HistoryError(f"{path} is missing; fetch or build the history again")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise HistoryError(
-                f"{path} has {size} bytes, expected {expected['bytes']} (truncated or altered); "
-                "fetch or build the history again"
-            )
-        if size <= _HASH_LIMIT and _sha256(path) != expected["sha256"]:
-            raise HistoryError(
-                f"{path} differs from its checksum in {HISTORY_FILE}; "
-                "fetch or build the history again"
-            )
-
-
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_numbers(path: Path) -> dict[str, FloatArray]:
+    """The arrays of a file of numbers, by name.
+
+    Raises:
+        HistoryError: the file is missing or no safetensors file.
+    """
+    try:
+        arrays: dict[str, FloatArray] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise HistoryError(
+            f"{path}: cannot be read ({error}); fetch or build the history again"
+        ) from error
+    return arrays
+
+
+def agreed_prompts(path: Path, names: Sequence[str]) -> list[str] | None:
+    """The open prompts of a file of replies, also of a damaged one; None if they are lost.
+
+    All centuries were asked the same, so a list that two of them agree on is whole.
+    """
+    asked: dict[str, list[str]] = {name: [] for name in names}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return None
+    for line in lines:
+        try:
+            kind, century, exchange = _parse_reply(line)
+        except ValueError:
+            continue  # Damage; whether enough is left, the centuries decide.
+        if kind == "open" and century in asked:
+            asked[century].append(exchange.prompt)
+    lists = Counter(tuple(prompts) for prompts in asked.values() if prompts)
+    return next((list(prompts) for prompts, n in lists.most_common(1) if n > 1), None)
+
+
+def remedy(replies: Path, names: Sequence[str]) -> str:
+    """What to do about damaged measurements of whole models: measure again, if that can be done."""
+    if agreed_prompts(replies, names) is None:
+        return "fetch or build the history again"
+    return f"measure it again: progressgym history measure {replies.parent}"
+
+
 def _exchanges(prompts: Sequence[str], replies: Sequence[str]) -> tuple[Exchange, ...]:
     return tuple(Exchange(p, r) for p, r in zip(prompts, replies, strict=True))
+
+
+def _parse_reply(line: bytes) -> tuple[str, str, Exchange]:
+    """Kind, century and exchange of one line; ValueError if it holds no such thing."""
+    raw = json.loads(line.decode())
+    keys = ("kind", "century", "prompt", "reply")
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(key), str) for key in keys):
+        raise ValueError(f"not an object with the texts {', '.join(keys)}")
+    return raw["kind"], raw["century"], Exchange(raw["prompt"], raw["reply"])
 
 
 def _read_replies(path: Path, names: Sequence[str]) -> dict[str, dict[str, list[Exchange]]]:
@@ -255,15 +292,18 @@ def _read_replies(path: Path, names: Sequence[str]) -> dict[str, dict[str, list[
         kind: {name: [] for name in names} for kind in ("open", "influence")
     }
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a reply may hold characters that Unicode calls line ends.
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     except OSError as error:
-        raise HistoryError(f"{path}: cannot be read ({error}); fetch or build it again") from error
+        raise HistoryError(
+            f"{path}: cannot be read ({error}); fetch or build the history again"
+        ) from error
     for number, line in enumerate(lines, start=1):
         try:
-            raw = json.loads(line)
-            found[raw["kind"]][raw["century"]].append(Exchange(raw["prompt"], raw["reply"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            kind, century, exchange = _parse_reply(line)
+            found[kind][century].append(exchange)
+        except (ValueError, KeyError) as error:
             raise HistoryError(
-                f"{path}:{number}: no valid reply ({error!r}); measure again"
+                f"{path}:{number}: no valid reply ({error!r}); {remedy(path, names)}"
             ) from error
     return found

@@ -68,10 +68,29 @@ def test_names():
 @every_agent
 @pytest.mark.parametrize("challenge", CHALLENGES)
 def test_plays_every_challenge(name, challenge):
+    """Original defect 16. An agent on offer could not even be made."""
     agent = agent_of(name, challenge)
     assert isinstance(agent, Agent)
     assert agent.name == name
     assert 0 < score_of(agent, challenge) <= 1
+
+
+@pytest.mark.parametrize("challenge", CHALLENGES)
+@pytest.mark.parametrize("update", ["sft", "dpo"])
+@pytest.mark.parametrize("name", ["extrapolative", "extrapolative-soft"])
+def test_both_extrapolative_agents_finish(name, update, challenge):
+    """Original defect 3. Both extrapolative agents failed before their first step."""
+    assert 0 < score_of(agent_of(name, challenge), challenge, update=update) <= 1
+
+
+def test_extrapolative_goes_on_where_the_first_vote_is_missing():
+    """Original defect 3. Order 2 on a history whose first vote is missing."""
+    agent, state = make_agent("extrapolative-2"), None
+    for vote, expected in ((0, 0), (1, 0.4), (1, 0.0), (1, 0.2)):
+        # 0; the line 0, 1, 2; the parabola 0, 1, 1, 0; and 1, 1, 1, 1.
+        observation = {"preferences": np.full(3, vote, dtype=np.float32)}
+        action, state = agent.predict(observation, state)
+        assert action == pytest.approx(np.full(3, expected), abs=1e-6)
 
 
 @every_agent
@@ -135,6 +154,7 @@ def test_hold():
 
 
 def test_random_is_seeded_and_trains_as_much_as_lifelong():
+    """Original defect 17. There was no seed."""
     (observation,) = observations(1)
     plays = [RandomAgent(seed).predict(observation)[0] for seed in (1, 1, 2)]
     assert (plays[0] == plays[1]).all()
@@ -219,7 +239,7 @@ def test_oracle_in_coevolve_aims_where_the_proxy_would_be_worth_most():
 
 
 def test_oracle_never_looks_into_the_environment():
-    """It is given a history, and imports no environment (nor gymnasium)."""
+    """Original defect 10. It is given a history, and imports no environment (nor gymnasium)."""
     tree = ast.parse(inspect.getsource(references))
     imported = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     imported += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
@@ -236,7 +256,13 @@ def test_oracle_never_looks_into_the_environment():
         (lambda: agent_of("oracle", steps_ahead=7), InvalidArgumentError, "from 1 to 6"),
         (lambda: agent_of("oracle", steps_ahead=True), InvalidArgumentError, "steps_ahead"),
         (lambda: agent_of("oracle", steps_ahead=1.5), InvalidArgumentError, "steps_ahead"),
-        (lambda: make_agent("oracle", history="embeded"), UnknownNameError, "'embedded'"),
+        (lambda: make_agent("oracle"), InvalidArgumentError, "challenge= one of follow, predict"),
+        (
+            lambda: make_agent("oracle", challenge="follow", history="embeded"),
+            UnknownNameError,
+            "'embedded'",
+        ),
+        (lambda: agent_of("oracle", ["follow"]), InvalidArgumentError, "challenge="),
         (lambda: ExtrapolativeAgent(-1), InvalidArgumentError, "order=-1"),
         (lambda: ExtrapolativeAgent(1, 0), InvalidArgumentError, "steps_ahead=0"),
         (
@@ -272,6 +298,43 @@ def test_bad_observation(arguments, message):
         make_agent("extrapolative").predict(*arguments)
 
 
-def test_oracle_of_another_history():
-    with pytest.raises(InvalidArgumentError, match="3 pairs"):
-        agent_of("oracle").predict({"preferences": np.zeros(3)})
+@pytest.mark.parametrize("challenge", CHALLENGES)
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_entry_that_an_agent_reads_must_be_there(name, challenge):
+    """Every other entry may be missing: a wrapper may have dropped the dialogue, say."""
+    agent = agent_of(name, challenge)
+    (observation,) = observations(1)
+    read = {"preferences"}
+    if name == "oracle":
+        read |= {"century", "examinee_values"}
+        read |= {"judge_values"} if challenge == "coevolve" else set()
+    only = {key: observation[key] for key in read}
+    assert agent.predict(only)[0].shape == (19,)
+    for key in read:
+        rest = {k: v for k, v in observation.items() if k != key}
+        with pytest.raises(InvalidArgumentError, match=f"observation with '{key}', got"):
+            agent.predict(rest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preferences": np.zeros(3)}, "3 pairs"),
+        ({"century": 7}, "'century' is .*from 0 to 6"),
+        ({"century": -1}, "'century' is"),
+        ({"century": 1.0}, "'century' is"),
+        ({"century": [1, 2]}, "'century' is"),
+        ({"examinee_values": np.full(18, 0.5)}, r"'examinee_values' has last axes \(18,\)"),
+        ({"judge_values": 0.5}, r"'judge_values' has last axes \(\)"),
+    ],
+)
+def test_oracle_of_another_history(changes, message):
+    (observation,) = observations(1)
+    with pytest.raises(InvalidArgumentError, match=message):
+        agent_of("oracle", "coevolve").predict({**observation, **changes})
+
+
+def test_every_entry_of_a_batch_has_the_batch_axis():
+    batch = stacked(*observations(2))
+    with pytest.raises(InvalidArgumentError, match=r"'century' has shape \(3,\).*must be 2"):
+        agent_of("oracle").predict({**batch, "century": np.zeros(3, dtype=int)})

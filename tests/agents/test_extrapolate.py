@@ -85,7 +85,7 @@ def test_any_votes_are_legal(order, steps_ahead, n_seen, seed):
 
 @pytest.mark.parametrize("votes", [[0, 1, 1], [0, 0, 0], [1, 0, -1], [0, 0, 1], [0, 1]])
 def test_missing_votes_are_legal(votes):
-    """STYLE item 3: the original asserts on a legal history (order 2, missing first vote)."""
+    """Original defect 3. It asserted on a legal history: order 2, first vote missing."""
     result = extrapolate(np.array(votes)[:, None], 2)
     fitted = np.polynomial.Polynomial.fit(range(len(votes)), votes, len(votes) - 1)
     assert result[0] == pytest.approx(np.clip(fitted(len(votes)), -5, 5))

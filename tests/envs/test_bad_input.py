@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from progressgym_env import CHALLENGES
 from progressgym_env.errors import InvalidActionError, InvalidArgumentError, UnknownNameError
 from tests.envs.episodes import make, random_policy
+from tests.scripted import scripted_history
 
 every_challenge = pytest.mark.parametrize("challenge", CHALLENGES)
 
@@ -67,7 +68,14 @@ def test_reset_options(challenge):
         ({"dialogue_samples": 17}, InvalidArgumentError, "from 1 to 16"),
         ({"dialogue_samples": 4.0}, InvalidArgumentError, "integer"),
         ({"dialogue_samples": True}, InvalidArgumentError, "integer"),
-        ({"device": 0}, InvalidArgumentError, "'auto'"),
+        ({"device": 0}, InvalidArgumentError, "unknown device 0; use 'auto'"),
+        ({"device": "gpu"}, InvalidArgumentError, "unknown device 'gpu'; use 'auto'"),
+        ({"device": "cpu:1"}, InvalidArgumentError, "unknown device 'cpu:1'"),
+        ({"device": "cuda:x"}, InvalidArgumentError, "unknown device 'cuda:x'"),
+        ({"device": ""}, InvalidArgumentError, "unknown device ''"),
+        ({"device": None}, InvalidArgumentError, "unknown device None"),
+        ({"history": None}, InvalidArgumentError, "history=None must be a name"),
+        ({"history": 3}, InvalidArgumentError, "history=3 must be a name"),
         ({"steps_ahaed": 1}, UnknownNameError, "known: .*history.*update"),
         ({"histroy": "embedded"}, UnknownNameError, "did you mean 'history'"),
     ],
@@ -90,6 +98,20 @@ def test_bad_render_mode(challenge):
 def test_bad_steps_ahead(steps_ahead):
     with pytest.raises(InvalidArgumentError, match="from 1 to 3"):
         make("predict", steps_ahead=steps_ahead)
+
+
+def test_predict_needs_something_to_predict():
+    with pytest.raises(
+        InvalidArgumentError, match="'scripted' has 2 centuries; Predict needs three"
+    ):
+        make("predict", history=scripted_history(2))
+    make("predict", history=scripted_history(3))
+
+
+@every_challenge
+@pytest.mark.parametrize("device", ["auto", "cpu", "cpu:0", "cuda", "cuda:3"])
+def test_device_names(challenge, device):
+    make(challenge, device=device)
 
 
 @pytest.mark.parametrize("name", ["history_epochs", "examinee_epochs"])

@@ -15,6 +15,8 @@ from progressgym_env.envs.coevolve import CoevolveEnv
 from progressgym_env.envs.dialogue import decode_dialogue
 from progressgym_env.envs.follow import FollowEnv
 from progressgym_env.envs.predict import PredictEnv
+from progressgym_env.models.updates import examples_from
+from progressgym_env.values.questions import load_questions
 from tests.envs.episodes import make, play, random_policy, zero_policy
 from tests.scripted import (
     ScriptedModel,
@@ -42,6 +44,7 @@ def sparse_policy(seed):
 @few
 @given(histories, st.integers(0, 2**32), st.sampled_from(["current", "initial"]))
 def test_follow_return_is_the_official_score(history, seed, update_from):
+    """Original defect 9. There is one score, computed in one place."""
     env = FollowEnv(history, update_from=update_from)
     steps = list(play(env, seed=seed, policy=sparse_policy(seed)))
     x, c = env.trajectory.examinee_values, history.values
@@ -53,6 +56,7 @@ def test_follow_return_is_the_official_score(history, seed, update_from):
 @few
 @given(histories, st.integers(0, 2**32), st.data())
 def test_predict_return_is_the_official_score(history, seed, data):
+    """Original defect 9. There is one score, computed in one place."""
     ahead = data.draw(st.integers(1, history.n_centuries - 2))
     env = PredictEnv(history, steps_ahead=ahead)
     steps = list(play(env, seed=seed, policy=sparse_policy(seed)))
@@ -66,6 +70,7 @@ def test_predict_return_is_the_official_score(history, seed, data):
 @few
 @given(histories, st.integers(0, 2**32), st.floats(0, 3), st.floats(0, 3))
 def test_coevolve_return_is_the_official_score(history, seed, history_epochs, examinee_epochs):
+    """Original defect 9. There is one score, computed in one place."""
     env = CoevolveEnv(history, history_epochs=history_epochs, examinee_epochs=examinee_epochs)
     steps = list(play(env, seed=seed, policy=sparse_policy(seed)))
     h = env.trajectory.proxy_values
@@ -82,7 +87,7 @@ def test_coevolve_return_is_the_official_score(history, seed, history_epochs, ex
     ("coevolve", [1, 2, 3, 4, 4]),
 ])  # fmt: skip
 def test_time(challenge, shown):
-    """Reset shows the second century; the end of history is `terminated`."""
+    """Original defect 2. Follow and Predict finish: the end of history is `terminated`."""
     steps = list(play(make(challenge)))
     assert [int(s[0]["century"]) for s in steps] == shown
     assert [s[4]["century_name"] for s in steps] == [f"C{13 + t:03d}" for t in shown]
@@ -201,6 +206,39 @@ def test_coevolve_switched_off_is_a_frozen_proxy():
     assert np.ptp(env.trajectory.examinee_values, axis=0).min() > 0
 
 
+def test_coevolve_switched_off_loads_no_model_for_the_proxy():
+    history = history_of(scripted_logits(4))
+    history._source = None
+    env = CoevolveEnv(history, history_epochs=0, examinee_epochs=0)
+    steps = list(play(env, policy=zero_policy))
+    assert steps[-1][4]["score"] == env.score()
+
+
+def test_no_scored_question_is_ever_trained_on():
+    """Original defect 5. Agents and the human proxy were trained on the very items scored."""
+    trained = []
+
+    class Recording(ScriptedModel):
+        def learn(self, update, data):
+            trained.extend(example.prompt for example in examples_from(data))
+            return super().learn(update, data)
+
+        def imitate(self, prompts, replies, epochs, *, seed):
+            trained.extend(prompts)
+            return super().imitate(prompts, replies, epochs, seed=seed)
+
+    logits, questions = scripted_logits(3), load_questions()
+    history = history_of(logits, questions)
+    first = Recording(logits[0], questions)
+    history._source = type("Source", (), {"model": lambda *_: first})()
+    list(play(CoevolveEnv(history), policy=lambda _: np.ones(190)))
+    scored = {question.scenario for question in questions.eval}
+    taught = {question.scenario for question in questions.train}
+    assert len(trained) == 2 * (950 + 2 * len(questions.train))
+    assert {prompt.split("\n")[0] for prompt in trained} == taught
+    assert not taught & scored
+
+
 def test_coevolve_examinee_influences_the_proxy():
     finals = []
     for action in (np.ones(19), -np.ones(19)):
@@ -213,7 +251,7 @@ def test_coevolve_examinee_influences_the_proxy():
 @every_challenge
 @pytest.mark.parametrize("changed_from", [2, 3, 4])
 def test_no_future_is_shown(challenge, changed_from):
-    """Other later centuries, the same observations and infos until they are reached."""
+    """Original defect 10. Other later centuries, the same observations until they are reached."""
     logits = scripted_logits(5)
     other = logits.copy()
     other[changed_from:] *= -1

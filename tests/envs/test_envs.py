@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import random
 import re
 import subprocess
 import sys
@@ -20,10 +21,13 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 
 from progressgym_env import CHALLENGES
 from progressgym_env.errors import HistoryError, ProgressGymError
-from progressgym_env.histories.history import write_history
-from progressgym_env.values.questions import load_questions
 from tests.envs.episodes import digest, make, play, random_policy, zero_policy
-from tests.scripted import ScriptedModel, ScriptedSource, history_of, scripted_history
+from tests.scripted import (
+    ScriptedModel,
+    history_of,
+    scripted_history,
+    write_scripted,
+)
 
 every_challenge = pytest.mark.parametrize("challenge", CHALLENGES)
 ROOT = Path(__file__).parents[2]
@@ -87,6 +91,7 @@ def test_docstring_tables_agree_with_the_environment(challenge):
 
 @every_challenge
 def test_same_seed_same_episode(challenge):
+    """Original defect 17. There was no seed."""
     env, other = make(challenge), make(challenge)
     assert digest(play(env, seed=3)) == digest(play(other, seed=3)) == digest(play(env, seed=3))
     assert digest(play(env, seed=3)) != digest(play(env, seed=4))
@@ -96,6 +101,7 @@ def test_same_seed_same_episode(challenge):
 
 
 def test_same_seed_same_episode_in_a_new_process():
+    """Original defect 17. Seeds came from the clock."""
     code = (
         "from tests.envs.episodes import digest, make, play\n"
         f"for c in {list(CHALLENGES)}: print(digest(play(make(c), seed=11)))"
@@ -103,6 +109,14 @@ def test_same_seed_same_episode_in_a_new_process():
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert output.split() == [digest(play(make(c), seed=11)) for c in CHALLENGES]
+
+
+@every_challenge
+def test_global_random_states_stay_as_they_are(challenge):
+    """Original defect 17. Global generators were seeded anew."""
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002  # only read
+    list(play(make(challenge), seed=1))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
 
 
 @every_challenge
@@ -182,9 +196,12 @@ def test_step_before_reset_and_after_the_end(challenge):
         with pytest.raises(ResetNeeded):
             env.step(zero_policy(env))
         list(play(env))
-        with pytest.raises(ResetNeeded, match=r"reset\(\)"):
+        with pytest.raises(ResetNeeded, match=r"the episode has ended; call reset\(\)"):
             env.step(zero_policy(env))
         env.reset()
+        env.step(zero_policy(env))
+    env.close()
+    with pytest.raises(ResetNeeded, match=r"there is no episode yet; call reset\(\)"):
         env.step(zero_policy(env))
 
 
@@ -199,26 +216,50 @@ def test_before_reset_there_is_no_episode(challenge):
         env.score()
 
 
+def _history_with(model_class):
+    """Four centuries of people who do not differ, whose models are of another kind."""
+    logits = np.zeros((4, 19))
+    history = history_of(logits)
+    history._source = type(
+        "Source", (), {"model": lambda self, t, device, q: model_class(logits[t], q)}
+    )()
+    return history
+
+
 @every_challenge
-def test_a_step_that_fails_midway_ends_the_episode(challenge):
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_step_that_stops_midway_ends_the_episode(challenge, error):
     class Failing(ScriptedModel):
         def learn(self, update, data):
-            raise MemoryError("as on a full device")
+            raise error("as on a full device")
 
-    class Source(ScriptedSource):
-        def model(self, century, device, questions):
-            return Failing(self.logits[century], questions)
-
-    history = history_of(np.zeros((4, 19)))
-    history._source = Source(np.zeros((4, 19)))
-    env = make(challenge, history=history)
+    env = make(challenge, history=_history_with(Failing))
     env.reset(seed=0)
-    with pytest.raises(MemoryError):
+    with pytest.raises(error):
         env.step(random_policy(0)(env))
-    with pytest.raises(ResetNeeded):
+    with pytest.raises(ResetNeeded, match=r"the last step failed or was interrupted.*reset\(\)"):
         env.step(zero_policy(env))
     env.reset(seed=0)
     env.step(zero_policy(env))
+
+
+@every_challenge
+def test_a_measurement_that_fails_is_an_error(challenge):
+    """Original defect 8. It gave zeros, which were scored."""
+
+    class Unmeasurable(ScriptedModel):
+        def values(self):
+            raise RuntimeError("no answer")
+
+    env = make(challenge, history=history_of(np.zeros((4, 19)))).unwrapped
+    env.history._source = _history_with(Unmeasurable)._source
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match="no answer"):
+        env.step(random_policy(0)(env))
+    assert env.trajectory.rewards.size == 0
+    assert (env.trajectory.examinee_values > 0).all()
+    with pytest.raises(ProgressGymError, match="0 of"):
+        env.score()
 
 
 @every_challenge
@@ -233,14 +274,7 @@ def test_close_is_idempotent_and_reset_starts_afresh(challenge):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A history folder with real records and no models: enough for whoever trains nothing."""
-    questions = load_questions()
-    path = tmp_path_factory.mktemp("recorded")
-    scripted = history_of(np.linspace(-1, 1, 4 * 19).reshape(4, 19), questions=questions)
-    write_history(
-        path, name="recorded", names=scripted.names, base="base", questions=questions,
-        records=scripted.records, provenance={"synthetic": True},
-    )  # fmt: skip
-    return path
+    return write_scripted(tmp_path_factory.mktemp("recorded"))
 
 
 @every_challenge
@@ -304,6 +338,7 @@ def test_phases_are_reported(challenge):
 
 @every_challenge
 def test_what_is_returned_may_be_changed_by_its_owner(challenge):
+    """Original defect 10. What agents wrote reached the judge."""
     env = make(challenge)
     expected = digest(play(env, seed=2))
     for observation, _, _, _, info in itertools.islice(play(env, seed=2), 3):
@@ -313,3 +348,15 @@ def test_what_is_returned_may_be_changed_by_its_owner(challenge):
         trajectory = env.unwrapped.trajectory
         trajectory.judge_values[...] = trajectory.examinee_values[...] = 0
     assert digest(play(env, seed=2)) == expected
+
+
+@every_challenge
+def test_nobody_writes_into_the_history(challenge):
+    """Original defect 10. One history serves all environments of a process."""
+    env = make(challenge).unwrapped
+    history = env.history
+    arrays = (history.values, history.standard_errors, history.preferences)
+    for array in (*arrays, *(a[1] for a in arrays)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    assert digest(play(env, seed=2)) == digest(play(make(challenge), seed=2))

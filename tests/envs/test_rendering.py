@@ -11,7 +11,9 @@ import pytest
 from gymnasium.wrappers import RecordVideo
 
 from progressgym_env import CHALLENGES
-from progressgym_env.envs.rendering import trajectory_figure
+from progressgym_env.agents import AGENTS
+from progressgym_env.envs.rendering import trajectory_figure, trajectory_text
+from progressgym_env.envs.trajectory import Trajectory
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.values.dimensions import DIMENSIONS
 from tests.envs.episodes import make, play
@@ -24,26 +26,55 @@ def panels(figure):
     return {axes.get_title(loc="left"): axes for axes in figure.axes}
 
 
+def bars(values):
+    return "".join("▁▂▃▄▅▆▇█"[min(int(8 * value), 7)] for value in values)
+
+
 @every_challenge
 def test_text(challenge):
+    """In every cell the present value, and a bar for every century it is known of."""
     env = make(challenge, render_mode="ansi")
     paid = 0.0
-    for observation, reward, *_, info in play(env):
+    for _, reward, *_, info in play(env):
         paid += reward
-        heading, columns, *rows = env.render().splitlines()
+        heading, scale, columns, *rows = env.render().splitlines()
         assert info["century_name"] in heading
         assert f"reward so far {paid:.4f}" in heading
-        shown = dict(zip(columns.split()[1:6:2], range(3), strict=False))
-        assert list(shown) == (["J", "P", "E"] if challenge == "coevolve" else ["J", "E", "1"])
+        assert f"C013 to {info['century_name']}" in scale
+        known = env.unwrapped.trajectory
+        if challenge == "coevolve":
+            assert columns.split() == ["people", "proxy", "examinee"]
+            shown = [known.judge_values, known.proxy_values, known.examinee_values]
+        else:
+            assert columns.split() == ["judge", "examinee"]
+            shown = [known.judge_values, known.examinee_values]
         assert len(rows) == len(DIMENSIONS)
         for row, dimension in zip(rows, DIMENSIONS, strict=True):
             assert row.startswith(dimension.label)
-            numbers = [float(n) for n in row[len(dimension.label) :].split("|")[0].split()]
-            expected = observation["examinee_values"][dimension.index]
-            assert numbers[-1] == pytest.approx(expected, abs=6e-4)
-            track = row.split("|")[1]
-            assert set(track) <= set("JEP*·")
-            assert track[round(float(expected) * 24)] in "E*"
+            expected = [(f"{v[-1]:.3f}", bars(v)) for v in (x[:, dimension.index] for x in shown)]
+            assert row[len(dimension.label) :].split() == [
+                word for cell in expected for word in cell
+            ]
+        starts = [columns.index(head) for head in columns.split()]
+        assert all(row[start : start + 2] in ("0.", "1.") for row in rows for start in starts)
+
+
+def test_bars_have_a_fixed_scale_from_nought_to_one():
+    rows = np.repeat([[0.0], [0.124], [0.126], [0.5], [0.874], [0.876], [1.0]], 19, axis=1)
+    names = tuple("abcdefg")
+    trajectory = Trajectory(names, np.arange(7), rows, rows[:1], None, np.zeros(0))
+    line = trajectory_text(trajectory).splitlines()[3]
+    assert line.split()[-4:] == ["1.000", "▁▁▂▅▇██", "0.000", "▁"]
+
+
+@pytest.mark.parametrize(("n_centuries", "n_bars"), [(2, 2), (18, 18), (30, 18)])
+def test_text_fits_the_terminal_however_long_the_history(n_centuries, n_bars):
+    env = make("coevolve", history=scripted_history(n_centuries), render_mode="ansi")
+    list(play(env))
+    lines = env.render().splitlines()
+    assert max(len(line) for line in lines) <= 110
+    assert [len(word) for word in lines[3].split()[-6:]] == [5, n_bars] * 3
+    assert f"{env.unwrapped.history.names[-n_bars]} to" in lines[1]
 
 
 @every_challenge
@@ -99,6 +130,28 @@ def test_figure_draws_what_it_is_given(tmp_path):
         path = tmp_path / f"trajectories{suffix}"
         figure.savefig(path)
         assert path.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_every_agent_has_a_look_of_its_own(proxied):
+    """All agents at once: no two solid lines alike, and the legend inside the picture."""
+    history = scripted_history()
+    runs = dict.fromkeys(AGENTS, history.values)
+    figure = trajectory_figure(
+        history.names, history.values, runs, runs if proxied else None,
+        judge_label="people of the century",
+    )  # fmt: skip
+    _, *lines = panels(figure)[DIMENSIONS[0].label].lines
+    looks = [(line.get_color(), line.get_marker()) for line in lines[: len(AGENTS)]]
+    assert len(set(looks)) == len(AGENTS) > 8
+    assert looks == [(h.get_color(), h.get_marker()) for h in figure.legends[0].get_lines()[1:14]]
+    if proxied:
+        assert looks == [(line.get_color(), line.get_marker()) for line in lines[len(AGENTS) :]]
+    figure.canvas.draw()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert legend.x1 <= whole.x1
+    last = panels(figure)[DIMENSIONS[-1].label].get_window_extent()
+    assert legend.x0 >= last.x1
 
 
 def test_several_episodes_give_a_mean_and_a_band():
