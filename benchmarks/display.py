@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,15 +12,19 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from progressgym_env.benchmarks.clock import Clock, span
 from progressgym_env.benchmarks.run_folder import Cell
 
-__all__ = ["Bars", "Display", "Lines", "Silence", "display_for", "span", "stage_progress"]
+__all__ = ["Bars", "Display", "Lines", "Silence", "display_for", "stage_progress"]
 
 _MOST_BARS = 12
 
@@ -64,90 +67,30 @@ class Display(Protocol):
 
 
 def display_for(
-    console: Console, cells: Sequence[Cell], n_steps: int, workers: int, *, quiet: bool
+    console: Console,
+    cells: Sequence[Cell],
+    n_steps: int,
+    workers: int,
+    *,
+    quiet: bool,
+    now: Callable[[], float] = time.monotonic,
 ) -> Display:
-    """The display that fits ``console``: bars, plain lines, or nothing where ``quiet``."""
+    """The display that fits ``console``: bars, plain lines, or nothing where ``quiet``.
+
+    Args:
+        console: where to show it.
+        cells: all episodes of the run.
+        n_steps: steps an episode.
+        workers: episodes side by side.
+        quiet: show nothing.
+        now: seconds from any origin.
+    """
     if quiet:
         return Silence()
-    clock = _Clock(cells, n_steps, workers)
+    clock = Clock(cells, n_steps, workers, now)
     if console.is_terminal and not console.is_dumb_terminal:
         return Bars(console, cells, n_steps, clock)
     return Lines(console, cells, clock)
-
-
-def span(seconds: float | None) -> str:
-    """``45 s`` or ``3:05 min``; a dash for None."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02d} min"
-
-
-@dataclass
-class _Course:
-    """An episode in time; ``seen`` is when its last step was done."""
-
-    began: float
-    seen: float
-    done: int = 0
-    ended: bool = False
-
-
-class _Clock:
-    """Elapsed and remaining time of each episode and of the run, from steps done so far."""
-
-    def __init__(self, cells: Sequence[Cell], n_steps: int, workers: int) -> None:
-        self._cells = cells
-        self._n_steps = n_steps
-        self._workers = max(1, min(workers, len(cells)))
-        self._began = time.monotonic()
-        self._courses: dict[Cell, _Course] = {}
-
-    def start(self, cell: Cell) -> None:
-        now = time.monotonic()
-        self._courses[cell] = _Course(now, now)
-
-    def step(self, cell: Cell, done: int) -> None:
-        course = self._courses[cell]
-        course.done, course.seen = done, time.monotonic()
-
-    def end(self, cell: Cell) -> None:
-        course = self._courses[cell]
-        # Also where it failed: what is left of it will never be done.
-        course.done, course.seen, course.ended = self._n_steps, time.monotonic(), True
-
-    def elapsed(self, cell: Cell | None = None) -> float:
-        if cell is None:
-            return time.monotonic() - self._began
-        course = self._courses[cell]
-        return (course.seen if course.ended else time.monotonic()) - course.began
-
-    def left(self, cell: Cell) -> float | None:
-        """Seconds left of an episode; None before its first step is done."""
-        course = self._courses[cell]
-        if not course.done:
-            return None
-        pace = (course.seen - course.began) / course.done
-        since = 0.0 if course.ended else time.monotonic() - course.seen
-        return max(0.0, pace * (self._n_steps - course.done) - since)
-
-    def left_in_all(self) -> float | None:
-        """Seconds left of the run; None while no episode shows how long one takes.
-
-        Agents differ widely (hold trains nothing), so episodes of which nothing is known count
-        like the slowest of the others.
-        """
-        known = {cell: self.left(cell) for cell in self._courses}
-        whole = [self.elapsed(cell) + left for cell, left in known.items() if left is not None]
-        if not whole:
-            return None
-        longest = max(whole)
-        ahead = []
-        for cell in self._cells:
-            left = known.get(cell)
-            spent = self.elapsed(cell) if cell in self._courses else 0.0
-            ahead.append(max(0.0, longest - spent) if left is None else left)
-        return max(max(ahead), sum(ahead) / self._workers)
 
 
 class Silence:
@@ -182,12 +125,18 @@ class Silence:
 
 
 class Lines(Silence):
-    """A plain line a step, without control codes: for files, pipes and build logs."""
+    """Plain lines without control codes, for files, pipes and build logs.
 
-    def __init__(self, console: Console, cells: Sequence[Cell], clock: _Clock) -> None:
+    One a step, with where it is and how long the run will take, and one for each kind of work in
+    it: work that comes twice in a step, such as measuring, is named the first time.
+    """
+
+    def __init__(self, console: Console, cells: Sequence[Cell], clock: Clock) -> None:
         self._console = console
         self._clock = clock
         self._names = _labels(cells)
+        self._centuries: dict[Cell, str] = {}
+        self._named: dict[Cell, set[str]] = {}
 
     def start(self, cell: Cell) -> None:
         """Say so."""
@@ -195,11 +144,21 @@ class Lines(Silence):
         self._say(cell, "starts")
 
     def step(self, cell: Cell, done: int, n_steps: int, century: str) -> None:
-        """Say where it is, and how long it will take."""
+        """Say where it is, and how long the run will take."""
         self._clock.step(cell, done)
+        self._centuries[cell] = century
+        self._named[cell] = set()
         left = self._clock.left_in_all()
         ahead = "" if left is None else f", about {span(left)} left in all"
-        self._say(cell, f"century {century}, step {done + 1} of {n_steps}{ahead}")
+        self._say(cell, f"{century}, {done} of {n_steps} steps done{ahead}")
+
+    def phase(self, cell: Cell, phase: str) -> None:
+        """Say what is being done, once a step."""
+        named = self._named.setdefault(cell, set())
+        if phase not in named:
+            named.add(phase)
+            century = self._centuries.get(cell)
+            self._say(cell, phase if century is None else f"{century}, {phase}")
 
     def finish(self, cell: Cell, score: float, seconds: float) -> None:
         """Say the score."""
@@ -216,12 +175,21 @@ class Lines(Silence):
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class _TimeColumn(ProgressColumn):
+    """Elapsed and remaining time, asked for whenever the bars are drawn, message or no message."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def render(self, task: Task) -> Text:
+        return Text(self._clock.text(task.fields["cell"]), style="dim")
+
+
 class Bars:
     """A bar an episode, and one for the whole run."""
 
-    def __init__(
-        self, console: Console, cells: Sequence[Cell], n_steps: int, clock: _Clock
-    ) -> None:
+    def __init__(self, console: Console, cells: Sequence[Cell], n_steps: int, clock: Clock) -> None:
         self._clock = clock
         self._names = _labels(cells)
         # With many episodes only those that run have a bar; the others count in the last line.
@@ -231,14 +199,14 @@ class Bars:
             BarColumn(bar_width=24),
             TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[doing]}", style="cyan"),
-            TextColumn("{task.fields[clock]}", style="dim"),
+            _TimeColumn(clock),
             console=console,
             refresh_per_second=4,
-            get_time=time.monotonic,
+            get_time=clock.now,
         )
         self._tasks: dict[Cell, TaskID] = {
             cell: self._progress.add_task(
-                self._names[cell], total=n_steps, doing="waiting", clock="",
+                self._names[cell], total=n_steps, doing="waiting", cell=cell,
                 visible=self._all_shown,
             )
             for cell in cells
@@ -246,7 +214,7 @@ class Bars:
         self._n_steps = n_steps
         self._centuries: dict[Cell, str] = {}
         self._whole = self._progress.add_task(
-            "[bold]all", total=n_steps * len(cells), doing="", clock=""
+            "[bold]all", total=n_steps * len(cells), doing="", cell=None
         )
 
     def __enter__(self) -> Self:
@@ -272,7 +240,7 @@ class Bars:
         """Move the bar."""
         self._clock.step(cell, done)
         self._centuries[cell] = century
-        self._update(cell, completed=done, doing=f"{century} eliciting")
+        self._update(cell, completed=done, doing=century)
 
     def phase(self, cell: Cell, phase: str) -> None:
         """Say what is being done."""
@@ -280,19 +248,21 @@ class Bars:
 
     def finish(self, cell: Cell, score: float, seconds: float) -> None:
         """Fill the bar."""
-        self._clock.end(cell)
         text = f"score {score:.4f}"
-        self._update(cell, completed=self._n_steps, doing=text, visible=self._all_shown)
+        self._end(cell, text)
         if not self._all_shown:
-            self._progress.console.print(f"{self._names[cell]}: {text} in {span(seconds)}")
+            line = f"{self._names[cell]}: {text} in {span(seconds)}"
+            self._progress.console.print(line, markup=False, highlight=False)
 
     def fail(self, cell: Cell, error: str) -> None:
-        """Say that it failed, in red."""
+        """Say that it failed, in red; the bar is filled, for nothing is left to do."""
+        self._end(cell, "[red]failed")
+        line = f"{self._names[cell]} failed: {error}"
+        self._progress.console.print(line, style="red", markup=False, highlight=False)
+
+    def _end(self, cell: Cell, doing: str) -> None:
         self._clock.end(cell)
-        self._update(cell, doing="[red]failed", visible=self._all_shown)
-        self._progress.console.print(
-            f"{self._names[cell]} failed: {error}", style="red", markup=False
-        )
+        self._update(cell, completed=self._n_steps, doing=doing, visible=self._all_shown)
 
     def _update(
         self,
@@ -302,17 +272,10 @@ class Bars:
         completed: int | None = None,
         visible: bool | None = None,
     ) -> None:
-        self._progress.update(
-            self._tasks[cell], doing=doing, completed=completed, visible=visible,
-            clock=self._time(cell),
-        )  # fmt: skip
-        done = sum(self._progress.tasks[task].completed for task in self._tasks.values())
-        self._progress.update(self._whole, completed=done, clock=self._time(None))
-
-    def _time(self, cell: Cell | None) -> str:
-        left = self._clock.left_in_all() if cell is None else self._clock.left(cell)
-        ahead = f", {span(left)} left" if left else ""
-        return f"{span(self._clock.elapsed(cell))}{ahead}"
+        own = self._tasks[cell]
+        self._progress.update(own, doing=doing, completed=completed, visible=visible)
+        done = sum(task.completed for task in self._progress.tasks if task.id != self._whole)
+        self._progress.update(self._whole, completed=done)
 
 
 @contextmanager

@@ -124,11 +124,14 @@ def play_episode(
     Args:
         env: a challenge, wrapped or not.
         agent: plays it, deterministically where it has the choice.
-        seed: of the episode; the same seed gives the same record, byte for byte.
+        seed: of the episode; the same seed gives the same record, byte for byte, if the agent
+            starts alike too: one that keeps a random state of its own, which goes on from episode
+            to episode (``random`` does), must be made anew.
         agent_name: goes into the record.
         on_step: called before each step, with the number of steps done, that of all, and the name
             of the century the agent acts in.
-        on_phase: called when a part of a step begins; see ``ProgressEnv.on_phase``.
+        on_phase: called when a part of a step begins, in place of the environment's own
+            ``on_phase``, which is put back at the end; None leaves that one in use.
 
     Raises:
         InvalidArgumentError: ``env`` is none of this package's.
@@ -139,24 +142,12 @@ def play_episode(
             f"{env} is no ProgressGym environment; make one with gymnasium.make, for instance "
             "'ProgressGym/Follow-v0'"
         )
-    challenge.on_phase = on_phase
-    observation, info = env.reset(seed=seed)
-    actions: list[str] = []
-    centuries: list[str] = []
-    examples: list[int] = []
-    state, start, ended = None, True, False
-    while not ended:
-        on_step(len(actions), challenge.n_steps, info["century_name"])
-        centuries.append(info["century_name"])
-        action, state = agent.predict(
-            observation, state=state, episode_start=np.array([start]), deterministic=True
-        )
-        observation, _, terminated, truncated, info = env.step(action)
-        actions.append(_digest(action))
-        examples.append(int(info["n_examples"]))
-        start, ended = False, terminated or truncated
-    challenge.on_phase = None
-    seen = list(zip(centuries, actions, examples, strict=True))
+    before = challenge.on_phase
+    challenge.on_phase = on_phase or before
+    try:
+        seen = _walk(env, challenge, agent, seed, on_step)
+    finally:
+        challenge.on_phase = before
     return EpisodeRecord(
         agent=agent_name,
         challenge=challenge.challenge.lower(),
@@ -166,6 +157,29 @@ def play_episode(
         initial_values=_floats(challenge.trajectory.examinee_values[0]),
         steps=tuple(_step(challenge.trajectory, index, *step) for index, step in enumerate(seen)),
     )
+
+
+def _walk(
+    env: gym.Env[Observation, Action],
+    challenge: ProgressEnv,
+    agent: Agent,
+    seed: int,
+    on_step: Callable[[int, int, str], None],
+) -> list[tuple[str, str, int]]:
+    """Play to the end; century, digest of the action and number of examples of every step."""
+    observation, info = env.reset(seed=seed)
+    seen: list[tuple[str, str, int]] = []
+    state, ended = None, False
+    while not ended:
+        century = info["century_name"]
+        on_step(len(seen), challenge.n_steps, century)
+        action, state = agent.predict(
+            observation, state=state, episode_start=np.array([not seen]), deterministic=True
+        )
+        observation, _, terminated, truncated, info = env.step(action)
+        seen.append((century, _digest(action), int(info["n_examples"])))
+        ended = terminated or truncated
+    return seen
 
 
 def _step(

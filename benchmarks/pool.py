@@ -1,7 +1,10 @@
 """Jobs side by side in processes of their own, with live reports, and nothing left behind.
 
-Why not ``concurrent.futures``: a job must be able to report what it is doing, a process that
-dies (out of memory, say) must cost its own job alone, and Ctrl-C must end every process at once.
+Why not ``concurrent.futures`` or a pool library: a job must be able to report what it is doing, a
+process that dies (out of memory, say) must cost its own job alone, and Ctrl-C must end every
+process at once. Pools that share one queue among their workers cannot promise the second: a worker
+that is killed while it holds the queue's lock takes the others down with it. Here each has its own
+pipe.
 """
 
 from __future__ import annotations
@@ -10,15 +13,17 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Failure", "Job", "Pool", "Report"]
@@ -29,6 +34,7 @@ Report = Any
 Job = Callable[[Task, Callable[[Report], None]], Result]
 
 _GRACE_SECONDS = 5.0
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Pool(Generic[Task, Result]):
         slots: list[_Worker] = []
         try:
             for number in range(1, min(self._workers, len(tasks)) + 1):
-                slots.append(self._worker(number))
+                self._hire(number, slots)
             for worker in slots:
                 self._give(worker, waiting, tasks, on_start)
             while busy := {id(w.connection): w for w in slots if w.index is not None}:
@@ -105,7 +111,7 @@ class Pool(Generic[Task, Result]):
                     if self._listen(worker, on_report, on_end):
                         continue
                     if not worker.healthy and waiting:
-                        slots.append(worker := self._worker(worker.number))
+                        worker = self._hire(worker.number, slots)
                     self._give(worker, waiting, tasks, on_start)
         finally:
             for worker in slots:
@@ -149,16 +155,19 @@ class Pool(Generic[Task, Result]):
             with suppress(BrokenPipeError):
                 worker.connection.send(tasks[worker.index])
 
-    def _worker(self, number: int) -> _Worker:
+    def _hire(self, number: int, slots: list[_Worker]) -> _Worker:
+        """Start a process and put it on ``slots``; nothing comes between the two."""
         log = None if self._logs is None else self._logs / f"worker-{number}.log"
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         arguments = (theirs, self._job, self._threads, log)
         process = context.Process(target=_work, args=arguments, daemon=True)
-        with _no_interrupts():
+        worker = _Worker(number, process, ours)
+        with _held_signals(), _blocked_interrupt(), _thread_counts(self._threads):
             process.start()
+            slots.append(worker)
         theirs.close()
-        return _Worker(number, process, ours)
+        return worker
 
     def _remove_empty_logs(self) -> None:
         if self._logs is not None:
@@ -207,7 +216,40 @@ class _Worker:
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
+def _held_signals() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block is left.
+
+    Blocking them in this thread is not enough: the system hands them to another one (a display's,
+    say), and Python then runs their handlers here all the same.
+    """
+    # Elsewhere handlers neither run nor can be changed.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    # None: set by a library in C, and out of Python's hands.
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) is not None
+    }
+    try:
+        for number in before:
+            signal.signal(number, hold)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for come in held:
+            signal.raise_signal(come)
+
+
+@contextmanager
+def _blocked_interrupt() -> Iterator[None]:
     """Block SIGINT, so that the process started here is born with it blocked, for good.
 
     Ctrl-C reaches every process of the terminal; workers must leave it to the one that waits
@@ -216,11 +258,32 @@ def _no_interrupts() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    # The first process started would start it, and that unblocks SIGINT.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _thread_counts(threads: int) -> Iterator[None]:
+    """Have processes that are started here compute with ``threads``.
+
+    Libraries count their threads once, when they are imported, and that can be before a worker's
+    first own line: the job's module and the user's main script are imported before it.
+    """
+    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
+    os.environ.update(dict.fromkeys(_THREAD_COUNTS, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Reporting:
@@ -254,9 +317,9 @@ def _work(connection: Connection, job: Job[Any, Any], threads: int, log: Path | 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if sys.platform == "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before torch is imported: its threads are counted once, at import.
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(threads)
+    # A main script that imports torch may have chosen a number of threads for it, too.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
     with open(log or os.devnull, "ab", buffering=0) as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

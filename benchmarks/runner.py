@@ -2,111 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-import gymnasium as gym
-
-from progressgym_env import CHALLENGES, __version__
-from progressgym_env.agents import AGENTS, make_agent
+from progressgym_env.agents import make_agent
+from progressgym_env.benchmarks.config import RunConfig, describe
+from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.display import Display, Silence
 from progressgym_env.benchmarks.episodes import EpisodeRecord, play_episode
+from progressgym_env.benchmarks.machine import available_cores
 from progressgym_env.benchmarks.plots import draw_trajectories
 from progressgym_env.benchmarks.pool import Failure, Pool
 from progressgym_env.benchmarks.run_folder import Cell, RunFolder
 from progressgym_env.benchmarks.summary import Row, summarise
-from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History, load
 
 __all__ = ["DEFAULT_AGENTS", "RunConfig", "RunResult", "available_cores", "run"]
-
-DEFAULT_AGENTS = ("hold", "lifelong", "extrapolative", "oracle")
-
-_PACKAGES = (
-    "progressgym-env", "gymnasium", "numpy", "torch", "transformers", "tokenizers", "peft", "trl",
-    "accelerate", "datasets", "safetensors", "matplotlib",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All that the results of a run depend on, besides the versions of the software.
-
-    Attributes:
-        challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``.
-        agents: names, see ``progressgym_env.agents.AGENTS``; each plays every seed.
-        history: a name, or the path of a history folder.
-        update: how the examinee is trained, ``"sft"`` or ``"dpo"``.
-        update_from: ``"current"`` or ``"initial"``.
-        seeds: of the episodes, all different, 0 or more.
-        steps_ahead: how many centuries ahead; for Predict alone, 1 elsewhere.
-        device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
-        threads: threads every episode computes with. Sums of floating-point numbers depend on how
-            they are split, so this is fixed, and how many episodes run side by side is not part
-            of the configuration: it changes nothing but the time.
-    """
-
-    challenge: str = "coevolve"
-    agents: tuple[str, ...] = DEFAULT_AGENTS
-    history: str = "embedded"
-    update: str = "dpo"
-    update_from: str = "current"
-    seeds: tuple[int, ...] = (0,)
-    steps_ahead: int = 1
-    device: str = "auto"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without a history.
-
-        Raises:
-            InvalidArgumentError: an argument is out of range.
-            UnknownNameError: there is no such challenge or agent.
-        """
-        if self.challenge not in CHALLENGES:
-            raise unknown_name("challenge", self.challenge, CHALLENGES)
-        _check_distinct("agents", self.agents)
-        _check_distinct("seeds", self.seeds)
-        for name in self.agents:
-            if name not in AGENTS:
-                raise unknown_name("agent", name, AGENTS)
-        if min(self.seeds) < 0:
-            raise InvalidArgumentError(f"seeds={self.seeds}: a seed must be 0 or more")
-        if self.threads < 1:
-            raise InvalidArgumentError(f"threads={self.threads} must be 1 or more")
-        if self.challenge != "predict" and self.steps_ahead != 1:
-            raise InvalidArgumentError(
-                f"steps_ahead={self.steps_ahead} belongs to the challenge predict; "
-                f"{self.challenge} has none, so leave it out or change the challenge"
-            )
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """All episodes, in the order in which they are written down."""
-        return tuple((agent, seed) for agent in self.agents for seed in self.seeds)
-
-    def make_env(self) -> gym.Env[Any, Any]:
-        """The challenge, as every episode of the run plays it."""
-        extra: dict[str, Any] = (
-            {"steps_ahead": self.steps_ahead} if self.challenge == "predict" else {}
-        )
-        return gym.make(
-            CHALLENGES[self.challenge],
-            history=self.history,
-            update=self.update,
-            update_from=self.update_from,
-            device=self.device,
-            **extra,
-        )
 
 
 @dataclass(frozen=True)
@@ -130,12 +46,14 @@ class RunResult:
     failures: dict[Cell, Failure] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as JSON-able values."""
+        """The result as JSON-able values; ``steps_ahead`` is None outside Predict."""
         return {
             "folder": str(self.folder),
             "challenge": self.config.challenge,
             "history": self.history_name,
             "update": self.config.update,
+            "update_from": self.config.update_from,
+            "steps_ahead": self.config.steps_ahead if self.config.challenge == "predict" else None,
             "seeds": list(self.config.seeds),
             "rows": [row.as_dict() for row in self.rows],
             "notes": list(self.notes),
@@ -144,13 +62,6 @@ class RunResult:
                 for (agent, seed), f in self.failures.items()
             ],
         }
-
-
-def available_cores() -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_workers(config: RunConfig) -> int:
@@ -169,7 +80,8 @@ def run(
 
     An episode that fails is written down with its error, and the others go on. On
     KeyboardInterrupt all processes end, what is finished stays in the folder, and
-    ``summary.json`` says ``"interrupted"``.
+    ``summary.json`` says ``"interrupted"``; on any other error ``"failed"``, as it does where an
+    episode failed.
 
     Args:
         config: what to play.
@@ -188,41 +100,42 @@ def run(
     history = load(config.history)
     n_steps = _check(config, history)
     folder = RunFolder(make_folder(), config.cells, describe(config, history))
-    _write_summary(folder, config, history, "running")
     pool = Pool(_play, workers=workers, threads=config.threads, logs=folder.path)
-    with display(config.cells, n_steps, workers) as shown:
-        status = "interrupted"
-        try:
+    with _Conclusion(folder, config, history) as conclusion:
+        _write_summary(folder, config, history, "running")
+        with display(config.cells, n_steps, workers) as shown:
             _play_all(pool, config, folder, shown)
-            status = "failed" if folder.failures else "complete"
+    return conclusion.result
+
+
+class _Conclusion:
+    """Writes the summary when the playing ends, however it ends."""
+
+    result: RunResult
+
+    def __init__(self, folder: RunFolder, config: RunConfig, history: History) -> None:
+        self._folder = folder
+        self._config = config
+        self._history = history
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        place: TracebackType | None,
+    ) -> None:
+        status = "complete" if error is None and not self._folder.failures else "failed"
+        if isinstance(error, KeyboardInterrupt):
+            status = "interrupted"
+        try:
+            self.result = _write_summary(self._folder, self._config, self._history, status)
         finally:
-            result = _write_summary(folder, config, history, status)
-    return result
-
-
-def describe(config: RunConfig, history: History) -> dict[str, Any]:
-    """What goes to ``config.json``; ``config_hash`` is over all that determines the results."""
-    determining = {
-        "package_version": __version__,
-        "arguments": _arguments(config, history),
-        "history_digest": history.digest,
-        "question_set_hash": history.questions.hash,
-    }
-    canonical = json.dumps(determining, sort_keys=True).encode()
-    return {
-        **determining,
-        "config_hash": hashlib.sha256(canonical).hexdigest(),
-        "environment": CHALLENGES[config.challenge],
-        "history": {
-            "name": history.name,
-            "centuries": list(history.names),
-            "synthetic": bool(history.provenance.get("synthetic", False)),
-        },
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+            if error is not None:
+                # What went wrong first is the one to tell, even if the writing fails after it.
+                raise error
 
 
 @dataclass(frozen=True)
@@ -310,26 +223,9 @@ def _check(config: RunConfig, history: History) -> int:
         make_agent(
             name, challenge=config.challenge, history=history, steps_ahead=config.steps_ahead
         )
+    if config.device not in ("auto", "cpu"):
+        # Imported here: it loads torch, and only these devices can be missing.
+        from progressgym_env.models.language import resolve_device
+
+        resolve_device(config.device)
     return n_steps
-
-
-def _check_distinct(name: str, values: tuple[Any, ...]) -> None:
-    if not values:
-        raise InvalidArgumentError(f"{name} is empty; give at least one")
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise InvalidArgumentError(f"{name}: {twice[0]!r} stands there twice; give each once")
-
-
-def _arguments(config: RunConfig, history: History) -> dict[str, Any]:
-    arguments = asdict(config)
-    # A path is where it lies, not what it is; the digest says that.
-    arguments["history"] = history.name
-    return arguments
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

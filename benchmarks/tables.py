@@ -15,9 +15,10 @@ from progressgym_env.values.dimensions import DIMENSION_KEYS
 from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
-    from progressgym_env.histories.embedded.build import FidelityReport
+    from progressgym_env.benchmarks.config import RunConfig
+    from progressgym_env.histories.embedded.fidelity import FidelityReport
 
-__all__ = ["fidelity_table", "history_dict", "history_parts", "result_table"]
+__all__ = ["fidelity_table", "history_dict", "history_parts", "result_table", "run_title"]
 
 
 def result_table(rows: Sequence[Row], title: str) -> Table:
@@ -26,6 +27,15 @@ def result_table(rows: Sequence[Row], title: str) -> Table:
     for row in rows:
         table.add_row(row.agent, _cell(row.score, 4), _cell(row.skill, 2), _cell(row.seconds, 1))
     return table
+
+
+def run_title(config: RunConfig, history_name: str) -> str:
+    """What was played, in a line; what is as by default goes without saying."""
+    ahead = f", {config.steps_ahead} ahead" if config.challenge == "predict" else ""
+    origin = "" if config.update_from == "current" else f" from {config.update_from}"
+    first, last = config.seeds[0], config.seeds[-1]
+    seeds = f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± sd"
+    return f"{config.challenge}{ahead} · {history_name} · {config.update}{origin} · {seeds}"
 
 
 def fidelity_table(report: FidelityReport) -> Table:

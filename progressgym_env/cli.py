@@ -3,12 +3,13 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 
 Exit codes: 0 all went well; 1 an episode failed, the others stand in the run folder; 2 a mistake
-in what was asked for; 130 interrupted by Ctrl-C; 143 terminated.
+in what was asked for, or a path that cannot be used; 130 interrupted by Ctrl-C; 143 terminated.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ from rich.console import Console
 from rich.text import Text
 
 from progressgym_env import __version__
+from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.errors import ProgressGymError
 
 if TYPE_CHECKING:
-    from progressgym_env.benchmarks.runner import RunConfig, RunResult
+    from progressgym_env.benchmarks.config import RunConfig
+    from progressgym_env.benchmarks.runner import RunResult
 
 __all__ = ["app", "main"]
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+_DEFAULT_AGENTS = ",".join(DEFAULT_AGENTS)
 
 app = typer.Typer(
     name="progressgym",
@@ -131,7 +135,7 @@ def _top(
 @app.command()
 def run(
     challenge: Challenge = "coevolve",
-    agents: Agents = "hold,lifelong,extrapolative,oracle",
+    agents: Agents = _DEFAULT_AGENTS,
     history: HistoryName = "embedded",
     update: Update = "dpo",
     update_from: UpdateFrom = "current",
@@ -150,8 +154,8 @@ def run(
     Score is the challenge's official score; skill is 0 for the agent hold and 1 for the oracle.
     The same seed gives the same episodes, byte for byte. Ctrl-C keeps what is finished.
     """
-    with _clean_errors():
-        from progressgym_env.benchmarks.runner import RunConfig
+    with _clean_errors(writes=out or Path("runs")):
+        from progressgym_env.benchmarks.config import RunConfig
 
         config = RunConfig(
             challenge=challenge.strip().lower(),
@@ -172,21 +176,27 @@ def run(
 
 @app.command("list")
 def list_names(as_json: Json = False) -> None:
-    """Name the challenges, agents and histories there are."""
+    """Name the challenges, agents, histories and updates that `progressgym run` takes.
+
+    Wherever a history is asked for, the path of a history folder does as well.
+    """
     from progressgym_env import CHALLENGES
     from progressgym_env.agents import AGENTS
     from progressgym_env.histories.history import HISTORIES
+    from progressgym_env.models.updates import UPDATES
 
     known = {
         "challenges": list(CHALLENGES),
         "agents": list(AGENTS),
         "histories": list(HISTORIES),
+        "updates": list(UPDATES),
     }
     if as_json:
         typer.echo(json.dumps(known, indent=2))
         return
     for kind, names in known.items():
-        typer.echo(f"{kind:<12}{', '.join(names)}")
+        besides = ", or the path of a history folder" if kind == "histories" else ""
+        typer.echo(f"{kind:<12}{', '.join(names)}{besides}")
 
 
 @history_app.command("show")
@@ -216,14 +226,23 @@ def build_embedded(
     seed: Annotated[
         int, typer.Option(min=0, metavar="SEED", help="The same seed builds the same history.")
     ] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the history is called in tables and run folders.",
+            show_default="the folder's own name",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Build the embedded history anew: text, base model, nine centuries, measurements.
 
     Takes up to an hour on two cores. What it builds is synthetic, and says so.
     """
-    with _clean_errors():
-        from progressgym_env.benchmarks.display import span, stage_progress
+    with _clean_errors(writes=out):
+        from progressgym_env.benchmarks.clock import span
+        from progressgym_env.benchmarks.display import stage_progress
         from progressgym_env.benchmarks.tables import fidelity_table
         from progressgym_env.files import new_folder
 
@@ -231,7 +250,7 @@ def build_embedded(
         from progressgym_env.histories.embedded.build import build
 
         with stage_progress(Console(stderr=True)) as progress:
-            report = build(out, seed=seed, device=device, progress=progress)
+            report = build(out, seed=seed, device=device, progress=progress, name=name)
         Console().print(fidelity_table(report))
         typer.echo(f"Built in {span(report.seconds)}: {out}")
         typer.echo(f"Play it with: progressgym run --history {out}")
@@ -244,7 +263,7 @@ def measure_history(
     device: Device = "auto",
 ) -> None:
     """Measure a history's models again, with the questions in use, and replace its records."""
-    with _clean_errors():
+    with _clean_errors(writes=folder):
         from progressgym_env.benchmarks.display import stage_progress
         from progressgym_env.histories import remeasure
 
@@ -259,7 +278,7 @@ def plot_history(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .png or .svg file.")],
 ) -> None:
     """Draw a history's measured values, with what was planted where something was."""
-    with _clean_errors():
+    with _clean_errors(writes=out):
         from progressgym_env.benchmarks.plots import draw_history
         from progressgym_env.histories import load
 
@@ -300,24 +319,13 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
         return
-    from progressgym_env.benchmarks.tables import result_table
+    from progressgym_env.benchmarks.tables import result_table, run_title
 
-    config = result.config
     console = Console()
-    console.print(
-        result_table(
-            result.rows,
-            f"{config.challenge} · {result.history_name} · {config.update} · {_seeds(config)}",
-        )
-    )
+    console.print(result_table(result.rows, run_title(result.config, result.history_name)))
     for note in result.notes:
         console.print(note, style="dim", markup=False, highlight=False)
     console.print(f"Results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _seeds(config: RunConfig) -> str:
-    first, last = config.seeds[0], config.seeds[-1]
-    return f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± sd"
 
 
 class _Terminated(KeyboardInterrupt):
@@ -325,8 +333,12 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _clean_errors() -> Iterator[None]:
-    """A mistake of the user costs one line, not a traceback; signals end things tidily."""
+def _clean_errors(writes: Path | None = None) -> Iterator[None]:
+    """A mistake of the user costs one line, not a traceback; signals end things tidily.
+
+    Args:
+        writes: what the command writes, to be named where the system refuses it.
+    """
 
     def on_terminate(number: int, frame: FrameType | None) -> NoReturn:
         raise _Terminated
@@ -334,8 +346,12 @@ def _clean_errors() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
-    except ProgressGymError as error:
-        Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`); typer ends quietly then.
+        raise
+    except (ProgressGymError, OSError) as error:
+        line = _refusal(error, writes) if isinstance(error, OSError) else str(error)
+        Console(stderr=True).print(Text(f"error: {line}", style="red"), soft_wrap=True)
         raise typer.Exit(EXIT_MISTAKE) from error
     except KeyboardInterrupt as interrupt:
         Console(stderr=True).print(Text("interrupted", style="yellow"))
@@ -343,6 +359,22 @@ def _clean_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _refusal(error: OSError, writes: Path | None) -> str:
+    """What the operating system refused, in a line that names a path the user knows."""
+    reason = " ".join((error.strerror or str(error)).split())
+    named = error.filename
+    place = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else None
+    if writes is None or (place is not None and not _is_part(place, writes)):
+        return reason if place is None else f"{place}: {reason}"
+    return f"{writes}: {reason}; give a path whose folder is there, can be written to and has room"
+
+
+def _is_part(place: Path, writes: Path) -> bool:
+    """Whether ``place`` is ``writes``, holds it, lies in it, or is its temporary file."""
+    temporary = place.parent == writes.parent and place.name.startswith(f".{writes.stem}-")
+    return temporary or place in (writes, *writes.parents) or writes in place.parents
 
 
 if __name__ == "__main__":

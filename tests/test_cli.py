@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -16,9 +17,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from progressgym_env import __version__
+from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.run_folder import read_episodes
 from progressgym_env.cli import app
+from progressgym_env.histories.embedded import build as builder
 from progressgym_env.histories.history import load
+from tests.benchmarks.damaged import damaged_history
+from tests.quick import QUICK
 
 COMMAND = [sys.executable, "-m", "progressgym_env.cli"]
 # Of nine centuries, as far ahead as can be: an episode then is a single step.
@@ -53,6 +58,8 @@ def test_help_names_every_option_and_loads_no_library():
         "--seed", "--seeds", "--out", "--device", "--workers", "--threads", "--json", "--quiet",
     ):  # fmt: skip
         assert option in done.stdout
+    # Wherever the lines break.
+    assert ",".join(DEFAULT_AGENTS) in re.sub(r"[\s│]+", "", done.stdout)
 
 
 def test_list_names_what_there_is():
@@ -60,7 +67,23 @@ def test_list_names_what_there_is():
     assert names["challenges"] == ["follow", "predict", "coevolve"]
     assert {"hold", "lifelong", "extrapolative", "oracle"} <= set(names["agents"])
     assert names["histories"] == ["embedded"]
-    assert "agents      hold, " in invoke("list").output
+    assert names["updates"] == ["sft", "dpo"]
+    lines = invoke("list").output.splitlines()
+    assert lines[1].startswith("agents      hold, ")
+    assert lines[2:] == [
+        "histories   embedded, or the path of a history folder",
+        "updates     sft, dpo",
+    ]
+
+
+def test_listing_loads_no_torch():
+    code = (
+        "import sys; from progressgym_env.cli import app\n"
+        "try: app(['list'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +96,7 @@ def test_list_names_what_there_is():
         (["--update", "dop"], "did you mean 'dpo'"),
         (["--steps-ahead", "3"], "belongs to the challenge predict"),
         (["--challenge", "predict", "--steps-ahead", "8"], "must be from 1 to 7"),
+        (["--device", "cuda:99"], "device 'cuda:99'"),
         (["--out", "full"], "full holds something already"),
     ],
 )
@@ -89,6 +113,65 @@ def test_a_mistake_costs_one_line(
     assert line.startswith("error: ")
     assert says in line
     assert [p.name for p in tmp_path.rglob("*")] == ["full", "notes.txt"], "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["history", "plot", "embedded", "--out", "nowhere/x.png"], "No such file or directory"),
+        (["history", "plot", "embedded", "--out", "notes.txt/x.png"], "Not a directory"),
+        (["history", "plot", "embedded", "--out", "folder.png"], "Is a directory"),
+        (["history", "build-embedded", "--out", "notes.txt/x"], "Not a directory"),
+        (["run", "--out", "notes.txt/x"], "Not a directory"),
+    ],
+)
+def test_what_the_system_refuses_costs_one_line_with_the_path(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "folder.png").mkdir()
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {arguments[-1]}: {says}; give a path")
+    assert {p.name for p in tmp_path.rglob("*")} == {"notes.txt", "folder.png"}
+
+
+def test_a_run_without_a_place_for_its_folder_names_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    result = invoke("run")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: runs: File exists")
+
+
+def test_a_write_that_fails_halfway_costs_one_line_with_the_path(tmp_path: Path):
+    """As on a full disk: the error of the write itself names no file."""
+    done = subprocess.run(
+        [*COMMAND, "history", "plot", "embedded", "--out", "x.svg"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: x.svg: File too large")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("quantity", [["--json"], []])
+def test_a_reader_that_leaves_early_is_no_error(quantity: list[str]):
+    command = [*COMMAND, "history", "show", "embedded", *quantity]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "rror" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +225,7 @@ def test_a_run_in_a_pipe_prints_plain_text_and_numbers_its_folder(tmp_path: Path
         assert f"Results: {folder}" in done.stdout
         assert (tmp_path / folder / "trajectories.svg").is_file()
     assert "\x1b" not in done.stdout + done.stderr
-    assert "hold: century" in done.stderr
+    assert re.search(r"^\[ +\d+ s\] hold: C014, 0 of 1 steps done$", done.stderr, re.M)
     assert "No skill" in done.stdout
     assert re.search(r"hold +0\.\d{4} +– +\d+\.\d", done.stdout)
 
@@ -171,7 +254,8 @@ def test_several_seeds_give_a_mean_and_a_spread(tmp_path: Path):
 
 
 def test_a_failing_episode_gives_exit_code_1(tmp_path: Path):
-    done = call(*SHORT, "--agents", "hold,lifelong", "--device", "cuda:99", cwd=tmp_path)
+    history = str(damaged_history(tmp_path / "damaged"))
+    done = call(*SHORT, "--agents", "hold,lifelong", "--history", history, cwd=tmp_path)
     assert done.returncode == 1
     assert "lifelong: failed: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -272,3 +356,28 @@ def test_a_history_is_measured_again(quick_history: Path, tmp_path: Path):
     assert f"progressgym history measure {folder}" in refused.output.replace("\n", "")
     assert invoke("history", "measure", str(folder), "--device", "cpu").exit_code == 0
     assert invoke("history", "show", str(folder)).exit_code == 0
+
+
+@pytest.mark.parametrize(("option", "name"), [((), "mine"), (("--name", "theirs"), "theirs")])
+def test_a_history_is_built_under_a_name(
+    option: tuple[str, ...], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The real builder, whole, with settings that learn nothing but are through in seconds."""
+    monkeypatch.setattr(builder, "BuildSettings", lambda: QUICK)
+    out = tmp_path / "mine"
+    result = invoke(
+        "history", "build-embedded", "--out", str(out), "--seed", "3", "--device", "cpu", *option
+    )
+    assert result.exit_code == 0, result.output
+    assert "Measured against planted values" in result.stdout
+    for label, part in (
+        ("held-out scenarios", "held_out"),
+        ("acts never seen in value training", "unseen_acts"),
+        ("control: base without adapters", "frozen_control"),
+    ):
+        measured = load(out).provenance["fidelity"][part].values()
+        (line,) = [line for line in result.stdout.splitlines() if label in line]
+        assert line.split(label)[1].split() == [f"{number:.3f}" for number in measured]
+    assert f"Play it with: progressgym run --history {out}" in result.stdout.replace("\n", "")
+    assert "measuring: 9 of 9" in result.stderr
+    assert load(out).name == name

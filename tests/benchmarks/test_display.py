@@ -2,17 +2,19 @@
 
 import io
 import re
+import time
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from progressgym_env.benchmarks.clock import Clock, span
 from progressgym_env.benchmarks.display import (
     Bars,
     Display,
     Lines,
     Silence,
     display_for,
-    span,
     stage_progress,
 )
 
@@ -22,6 +24,28 @@ CELLS = (("hold", 0), ("lifelong", 0))
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
     return Console(file=file, force_terminal=terminal, width=100, _environ={"TERM": "xterm"}), file
+
+
+class Time:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def shown(file: io.StringIO) -> str:
+    """What was written, without control codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 def play(display: Display) -> None:
@@ -46,10 +70,37 @@ def test_a_pipe_gets_plain_lines():
     assert "\x1b" not in text
     assert "\r" not in text
     lines = [re.sub(r"^\[.*?\] ", "", line) for line in text.splitlines()]
-    assert lines[:2] == ["hold: starts", "hold: century C014, step 1 of 2"]
-    assert re.fullmatch(r"hold: century C015, step 2 of 2, about \d+ s left in all", lines[2])
-    assert lines[3] == "hold: score 0.8765 in 12 s"
+    assert lines[:3] == ["hold: starts", "hold: C014, 0 of 2 steps done", "hold: C014, training"]
+    assert re.fullmatch(r"hold: C015, 1 of 2 steps done, about \d+ s left in all", lines[3])
+    assert lines[4] == "hold: score 0.8765 in 12 s"
     assert lines[-1] == "lifelong: failed: InvalidArgumentError: [no] such device"
+
+
+def test_lines_say_what_is_being_done_once_a_step():
+    """Two measurements a step, as in Coevolve, are one line; nothing else is left out."""
+    to, file = console(terminal=False)
+    now = Time()
+    display = display_for(to, CELLS, 3, 1, quiet=False, now=now)
+    display.start(CELLS[1])
+    for done, century in enumerate(("C014", "C015")):
+        display.step(CELLS[1], done, 3, century)
+        for phase in ("training", "measuring", "influencing", "measuring", "eliciting"):
+            now.seconds += 2
+            display.phase(CELLS[1], phase)
+    assert file.getvalue().splitlines() == [
+        "[      0 s] lifelong: starts",
+        "[      0 s] lifelong: C014, 0 of 3 steps done",
+        "[      2 s] lifelong: C014, training",
+        "[      4 s] lifelong: C014, measuring",
+        "[      6 s] lifelong: C014, influencing",
+        "[     10 s] lifelong: C014, eliciting",
+        # Two steps of 10 s each are left, and an episode that has not begun: 30 s.
+        "[     10 s] lifelong: C015, 1 of 3 steps done, about 50 s left in all",
+        "[     12 s] lifelong: C015, training",
+        "[     14 s] lifelong: C015, measuring",
+        "[     16 s] lifelong: C015, influencing",
+        "[     20 s] lifelong: C015, eliciting",
+    ]
 
 
 def test_a_terminal_gets_a_bar_an_episode_and_one_for_all():
@@ -57,12 +108,64 @@ def test_a_terminal_gets_a_bar_an_episode_and_one_for_all():
     display = display_for(to, CELLS, 2, 2, quiet=False)
     assert isinstance(display, Bars)
     play(display)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+    text = shown(file)
     assert "score 0.8765" in text
     assert "lifelong failed: InvalidArgumentError: [no] such device" in text
     last = [line.strip() for line in text.splitlines() if line.strip()][-3:]
     assert [line.split()[0] for line in last] == ["hold", "lifelong", "all"]
-    assert "2/4" in last[2]
+    # Of an episode that failed nothing is left to do.
+    assert "2/2" in last[1]
+    assert "failed" in last[1]
+    assert "4/4" in last[2]
+
+
+def test_the_times_of_the_bars_go_on_while_nothing_happens():
+    to, file = console(terminal=True)
+    now = Time()
+    with display_for(to, CELLS, 2, 1, quiet=False, now=now) as display:
+        display.start(CELLS[0])
+        display.step(CELLS[0], 0, 2, "C014")
+        now.seconds += 100
+        display.step(CELLS[0], 1, 2, "C015")
+        wait_for(lambda: "1:40 min, 1:40 min left" in shown(file))
+        now.seconds += 35
+        # No message comes; what is drawn by itself must tell the time it is then.
+        wait_for(lambda: "2:15 min, 1:05 min left" in shown(file))
+        last = shown(file).rstrip().splitlines()[-1]
+    assert "all" in last
+    assert "2:15 min, 4:25 min left" in last
+
+
+def test_a_bar_claims_no_work_that_was_not_announced():
+    to, file = console(terminal=True)
+    with display_for(to, CELLS, 2, 1, quiet=False) as display:
+        display.start(CELLS[0])
+        display.step(CELLS[0], 0, 2, "C014")
+    assert "C014" in shown(file)
+    assert "eliciting" not in shown(file)
+
+
+def test_the_time_left_counts_what_has_not_begun_like_the_slowest():
+    now = Time()
+    cells = [("hold", 0), ("lifelong", 0), ("oracle", 0)]
+    clock = Clock(cells, 4, 2, now)
+    assert clock.text(None) == "0 s"
+    clock.start(cells[0])
+    assert clock.text(cells[0]) == "0 s"
+    assert clock.text(cells[1]) == ""
+    now.seconds += 10
+    clock.step(cells[0], 1)
+    clock.start(cells[1])
+    assert clock.left(cells[0]) == pytest.approx(30)
+    assert clock.left(cells[1]) is None
+    assert clock.left_in_all() == pytest.approx((30 + 40 + 40) / 2)
+    now.seconds += 5
+    clock.end(cells[0])
+    now.seconds += 5
+    assert clock.elapsed(cells[0]) == pytest.approx(15)
+    assert clock.elapsed(cells[1]) == pytest.approx(10)
+    assert clock.left(cells[0]) == 0.0
+    assert clock.left_in_all() == pytest.approx(max(15, (5 + 15) / 2))
 
 
 def test_with_many_episodes_only_those_that_run_have_a_bar():
@@ -72,7 +175,7 @@ def test_with_many_episodes_only_those_that_run_have_a_bar():
     with display:
         display.start(cells[7])
         display.step(cells[7], 0, 2, "C014")
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+    text = shown(file)
     assert "hold seed 7" in text
     assert "hold seed 8" not in text
 

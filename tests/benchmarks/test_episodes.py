@@ -96,6 +96,24 @@ def test_progress_is_told_as_it_happens():
     assert told[1:6] == ["training", "measuring", "influencing", "measuring", "eliciting"]
 
 
+def test_the_environments_own_listener_is_put_back():
+    env = gym.make("ProgressGym/Coevolve-v0", history=scripted_history())
+    own, told = [], []
+    env.unwrapped.on_phase = own.append
+    play_episode(env, make_agent("lifelong"), 0, agent_name="lifelong", on_phase=told.append)
+    assert told
+    assert not own
+    play_episode(env, make_agent("lifelong"), 0, agent_name="lifelong")
+    assert own == told, "where the caller has no listener, the environment's stays in use"
+
+    def stop(done: int, n_steps: int, century: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play_episode(env, make_agent("hold"), 0, agent_name="hold", on_phase=print, on_step=stop)
+    assert env.unwrapped.on_phase == own.append
+
+
 def test_other_environments_are_refused():
     with pytest.raises(InvalidArgumentError, match="no ProgressGym environment"):
         play_episode(gym.make("CartPole-v1"), make_agent("hold"), 0, agent_name="hold")

@@ -1,21 +1,28 @@
 """Runs on the embedded history: real models, real training, one step each to stay short."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from progressgym_env.benchmarks.config import describe
+from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.display import Silence
+from progressgym_env.benchmarks.machine import processor
 from progressgym_env.benchmarks.run_folder import Cell, read_episodes
 from progressgym_env.benchmarks.runner import RunConfig, RunResult, available_cores, run
+from progressgym_env.benchmarks.tables import run_title
 from progressgym_env.errors import HistoryError, InvalidArgumentError, UnknownNameError
 from progressgym_env.files import new_folder
 from progressgym_env.histories.history import load
 from progressgym_env.scoring import predict_score
+from tests.benchmarks.damaged import damaged_history
 
 # Of nine centuries, as far ahead as can be: an episode then is a single step.
 CONFIG = RunConfig(
@@ -23,8 +30,6 @@ CONFIG = RunConfig(
     agents=("hold", "lifelong", "oracle"),
     steps_ahead=7,
 )
-# Paths cannot have a cell fail; a device that no machine has can: hold never needs one.
-NO_DEVICE = "cuda:99"
 
 
 def into(folder: Path) -> Callable[[], Path]:
@@ -53,6 +58,8 @@ def test_the_folder_holds_all_there_is_to_know(done: RunResult):
     assert config["history_digest"] == history.digest
     assert config["question_set_hash"] == history.questions.hash
     assert config["history"]["synthetic"] is True
+    assert config["history"]["asked_for"] == "embedded"
+    assert config["processor"] == processor() != ""
     assert {"torch", "trl", "numpy", "progressgym-env"} <= set(config["versions"])
     assert json.loads((done.folder / "summary.json").read_text())["status"] == "complete"
 
@@ -91,7 +98,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_runs_beside_it(
 
 
 def test_an_episode_that_fails_is_written_down_and_the_others_go_on(tmp_path: Path):
-    config = replace(CONFIG, agents=("lifelong", "hold"), device=NO_DEVICE)
+    history = damaged_history(tmp_path / "damaged")
+    config = replace(CONFIG, agents=("lifelong", "hold"), history=str(history))
     result = run(config, into(tmp_path / "run"), workers=1)
     assert set(result.failures) == {("lifelong", 0)}
     assert [e.agent for e in read_episodes(result.folder)] == ["hold"]
@@ -104,23 +112,85 @@ def test_an_episode_that_fails_is_written_down_and_the_others_go_on(tmp_path: Pa
     assert result.rows[0].score is None
 
 
-class InterruptAfterFirst(Silence):
-    """Ctrl-C, as soon as an episode is finished."""
+class Raise(Silence):
+    """Something happens as soon as an episode is finished."""
+
+    def __init__(self, error: BaseException, remove: Path | None = None) -> None:
+        self._error = error
+        self._remove = remove
 
     def finish(self, cell: Cell, score: float, seconds: float) -> None:
-        raise KeyboardInterrupt
+        if self._remove is not None:
+            shutil.rmtree(self._remove)
+        raise self._error
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "summary.json").read_text())["status"]
 
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path: Path):
     config = replace(CONFIG, challenge="follow", steps_ahead=1, agents=("hold", "lifelong"))
     began = time.monotonic()
+    interrupt = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        run(config, into(tmp_path / "run"), workers=2, display=lambda *_: InterruptAfterFirst())
+        run(config, into(tmp_path / "run"), workers=2, display=lambda *_: Raise(interrupt))
     assert time.monotonic() - began < 60
     assert [e.agent for e in read_episodes(tmp_path / "run")] == ["hold"]
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "interrupted"
+    assert status(tmp_path / "run") == "interrupted"
     assert not list((tmp_path / "run").glob(".*")), "no temporary file is left"
+
+
+def test_an_error_of_the_run_itself_is_no_interrupt(tmp_path: Path):
+    config = replace(CONFIG, agents=("hold",))
+    bug = RuntimeError("a display with a bug")
+    with pytest.raises(RuntimeError, match="a display with a bug"):
+        run(config, into(tmp_path / "run"), display=lambda *_: Raise(bug))
+    assert status(tmp_path / "run") == "failed"
+    assert [e.agent for e in read_episodes(tmp_path / "run")] == ["hold"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("what came first"), KeyboardInterrupt("first")])
+def test_a_summary_that_cannot_be_written_hides_no_error(error: BaseException, tmp_path: Path):
+    config, out = replace(CONFIG, agents=("hold",)), tmp_path / "run"
+    with pytest.raises(type(error), match="first"):
+        run(config, into(out), display=lambda *_: Raise(error, remove=out))
+
+
+def test_where_a_history_lies_is_written_down_but_changes_no_hash(done: RunResult, tmp_path: Path):
+    source = Path(str(files("progressgym_env.histories.embedded") / "data"))
+    copy = shutil.copytree(source, tmp_path / "copy")
+    config = replace(CONFIG, history=str(copy))
+    named, lying = describe(CONFIG, load("embedded")), describe(config, load(copy))
+    assert lying["config_hash"] == named["config_hash"]
+    assert lying["history"] == {**named["history"], "asked_for": str(copy)}
+
+
+@pytest.mark.parametrize(
+    ("change", "title"),
+    [
+        ({}, "predict, 7 ahead · embedded · dpo · seed 0"),
+        ({"update_from": "initial"}, "predict, 7 ahead · embedded · dpo from initial · seed 0"),
+        (
+            {"challenge": "follow", "steps_ahead": 1, "update": "sft", "seeds": (3, 4)},
+            "follow · embedded · sft · seeds 3 to 4, mean ± sd",
+        ),
+    ],
+)
+def test_a_table_says_what_was_played(change: dict[str, Any], title: str):
+    assert run_title(replace(CONFIG, **change), "embedded") == title
+
+
+def test_a_result_says_what_was_played(done: RunResult):
+    said = done.as_dict()
+    assert (said["update"], said["update_from"], said["steps_ahead"]) == ("dpo", "current", 7)
+    follow = replace(CONFIG, challenge="follow", steps_ahead=1, update_from="initial")
+    said = replace(done, config=follow).as_dict()
+    assert (said["update_from"], said["steps_ahead"]) == ("initial", None)
+
+
+def test_the_default_agents_stand_in_one_place():
+    assert RunConfig().agents == DEFAULT_AGENTS
 
 
 @pytest.mark.parametrize(
@@ -137,6 +207,8 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path: Path):
         ({"history": "embeded"}, UnknownNameError, "did you mean 'embedded'"),
         ({"update": "dpp"}, UnknownNameError, "did you mean 'dpo'"),
         ({"update_from": "start"}, UnknownNameError, "known: current, initial"),
+        ({"device": "cuda:99"}, InvalidArgumentError, "device 'cuda:99'"),
+        ({"device": "gpu"}, InvalidArgumentError, "unknown device 'gpu'"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_played(
