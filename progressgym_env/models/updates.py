@@ -97,9 +97,12 @@ class DPOSettings(SFTSettings):
 
     Attributes:
         beta: how strongly the model is held to its reference, > 0; lower lets it go farther.
+
+    At the embedded models' size a rate of 3e-3 now and then wrecks a model in one update of more
+    than 400 examples; 2e-3 does not.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     beta: float = 0.1
 
     def __post_init__(self) -> None:

@@ -98,6 +98,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_runs_beside_it(
 
 
 def test_an_episode_that_fails_is_written_down_and_the_others_go_on(tmp_path: Path):
+    """Original defect 12: crashes become results, and the run reports completion."""
     history = damaged_history(tmp_path / "damaged")
     config = replace(CONFIG, agents=("lifelong", "hold"), history=str(history))
     result = run(config, into(tmp_path / "run"), workers=1)

@@ -186,6 +186,13 @@ def test_a_scorer_that_leaves_prompts_unanswered_is_refused() -> None:
         measure_values(Fixed((0.5, 0.5), dropped=1), one_each())
 
 
+@settings(max_examples=15, deadline=None)
+@given(model=position_models)
+def test_a_judge_that_only_prefers_places_prefers_nothing(model: PositionOnly) -> None:
+    """Original defect 4: a judge that always answers "A" yields labels for one side."""
+    np.testing.assert_allclose(measure_preferences(model, OWN.pairs[::9]), 0.0, rtol=0, atol=1e-12)
+
+
 def test_preference_margin_matches_a_hand_computed_value() -> None:
     question, view = two_way("q", "kill"), world_view("v")
     model = ContentOnly({"uphold q": 3.0, "traditional v": 4.0, "modern v": 2.0})
