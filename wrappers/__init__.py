@@ -1,1 +1,1 @@
-"""Wrappers that change observations or actions, or log episodes."""
+"""Where wrappers will lie: for actions, observations, and logging. There are none yet."""
