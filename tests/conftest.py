@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import torch
 
 from progressgym_env.histories.embedded.build import build
 from tests.quick import QUICK
+
+
+def pytest_sessionstart() -> None:
+    """Let Ctrl-C be tested where the tests run in the background, too: shells ignore it there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
