@@ -46,6 +46,7 @@ def test_version():
 
 
 def test_help_names_every_option_and_loads_no_library():
+    """Original defect 14: asking for help lands in a debugger."""
     code = (
         "import sys; from progressgym_env.cli import app\n"
         "try: app(['run', '--help'])\n"
