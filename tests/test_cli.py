@@ -45,6 +45,12 @@ def test_version():
     assert (result.exit_code, result.output) == (0, f"progressgym {__version__}\n")
 
 
+def in_a_new_process(code: str) -> str:
+    """What ``code`` prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
 def test_help_names_every_option_and_loads_no_library():
     """Original defect 14: asking for help lands in a debugger."""
     code = (
@@ -52,15 +58,15 @@ def test_help_names_every_option_and_loads_no_library():
         "try: app(['run', '--help'])\n"
         "finally: print(sorted({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "[]"
+    printed = in_a_new_process(code)
+    assert printed.splitlines()[-1] == "[]"
     for option in (
         "--challenge", "--agents", "--history", "--update", "--update-from", "--steps-ahead",
         "--seed", "--seeds", "--out", "--device", "--workers", "--threads", "--json", "--quiet",
     ):  # fmt: skip
-        assert option in done.stdout
+        assert option in printed
     # Wherever the lines break.
-    assert ",".join(DEFAULT_AGENTS) in re.sub(r"[\s│]+", "", done.stdout)
+    assert ",".join(DEFAULT_AGENTS) in re.sub(r"[\s│]+", "", printed)
 
 
 def test_list_names_what_there_is():
@@ -83,8 +89,7 @@ def test_listing_loads_no_torch():
         "try: app(['list'])\n"
         "finally: print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "False"
+    assert in_a_new_process(code).splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize(

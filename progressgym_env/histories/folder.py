@@ -25,7 +25,7 @@ from typing import Any
 
 from progressgym_env.errors import HistoryError
 from progressgym_env.files import write_bytes, write_json
-from progressgym_env.histories.records import Records, checksums, file_hash, remedy
+from progressgym_env.histories.records import REBUILD, Records, checksums, file_hash, remedy
 from progressgym_env.values.questions import QuestionSet
 
 __all__ = [
@@ -45,7 +45,6 @@ FORMAT_VERSION = 1
 HISTORY_FILE, ADAPTERS = "history.json", "adapters"
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_REBUILD = "fetch or build the history again"
 _FIELDS = {"format_version", "name", "centuries", "base", "question_set", "provenance", "files"}
 _NUMBERS = re.compile(r"records(-[0-9a-f]{12})?\.safetensors")
 _REPLIES = re.compile(r"replies(-[0-9a-f]{12})?\.jsonl")
@@ -107,7 +106,7 @@ def read_header(folder: Path) -> Header:
             "'progressgym history build-embedded --out FOLDER'"
         ) from error
     except (OSError, ValueError) as error:
-        raise HistoryError(f"{path} cannot be read ({error}); {_REBUILD}") from error
+        raise HistoryError(f"{path} cannot be read ({error}); {REBUILD}") from error
     if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
         version = raw.get("format_version") if isinstance(raw, dict) else None
         raise HistoryError(
@@ -116,7 +115,7 @@ def read_header(folder: Path) -> Header:
         )
     missing = sorted(_FIELDS - set(raw))
     if missing:
-        raise HistoryError(f"{path}: lacks {missing}; {_REBUILD}")
+        raise HistoryError(f"{path}: lacks {missing}; {REBUILD}")
     _check_fields(path, raw)
     return Header(
         folder=folder,
@@ -134,7 +133,7 @@ def read_header(folder: Path) -> Header:
 def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
     def check(holds: bool, field: str, value: object, allowed: str) -> None:
         if not holds:
-            raise HistoryError(f"{path}: {field} is {value!r:.80}, must be {allowed}; {_REBUILD}")
+            raise HistoryError(f"{path}: {field} is {value!r:.80}, must be {allowed}; {REBUILD}")
 
     centuries, base, files = raw["centuries"], raw["base"], raw["files"]
     check(isinstance(raw["name"], str), "'name'", raw["name"], "text")
@@ -156,7 +155,7 @@ def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
     if not any(name.startswith(f"{base}/") for name in files):
         absent.append(f"{base}/")
     if absent:
-        raise HistoryError(f"{path}: 'files' lists no {absent[0]}; {_REBUILD}")
+        raise HistoryError(f"{path}: 'files' lists no {absent[0]}; {REBUILD}")
 
 
 def _is_inside(path: object) -> bool:
@@ -179,7 +178,7 @@ def _is_checksum(entry: object) -> bool:
 def _only_one(path: Path, files: Iterable[str], pattern: re.Pattern[str], usual: str) -> str:
     found = [name for name in files if pattern.fullmatch(name)]
     if len(found) != 1:
-        raise HistoryError(f"{path}: 'files' lists {found} for {usual}, must list one; {_REBUILD}")
+        raise HistoryError(f"{path}: 'files' lists {found} for {usual}, must list one; {REBUILD}")
     return found[0]
 
 
@@ -193,7 +192,7 @@ def verify_models(header: Header) -> None:
     for name in header.files:
         defect = None if name in (header.numbers, header.replies) else _defect(header, name)
         if defect is not None:
-            raise HistoryError(f"{defect}; {_REBUILD}")
+            raise HistoryError(f"{defect}; {REBUILD}")
     paths = [header.folder / ADAPTERS / name / _ADAPTER_FILES[0] for name in header.centuries]
     first = _lora_settings(paths[0])
     for path in paths[1:]:
@@ -216,7 +215,7 @@ def verify_numbers(header: Header) -> None:
     defect = _defect(header, header.numbers)
     if defect is not None:
         # What was planted stands in this file alone.
-        mend = _REBUILD if header.synthetic else _remedy(header)
+        mend = REBUILD if header.synthetic else _remedy(header)
         raise HistoryError(f"{defect}; {mend}")
 
 
@@ -239,9 +238,9 @@ def _lora_settings(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HistoryError(f"{path} cannot be read ({error}); {_REBUILD}") from error
+        raise HistoryError(f"{path} cannot be read ({error}); {REBUILD}") from error
     if not isinstance(raw, dict):
-        raise HistoryError(f"{path} holds {raw!r:.80}, must be an object; {_REBUILD}")
+        raise HistoryError(f"{path} holds {raw!r:.80}, must be an object; {REBUILD}")
     found = {key: raw.get(key) for key in _SHARED_SETTINGS}
     # The order of modules means nothing; a setting that is off may as well be absent.
     return {k: sorted(v, key=str) if isinstance(v, list) else v or None for k, v in found.items()}

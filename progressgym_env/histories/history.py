@@ -26,6 +26,7 @@ from progressgym_env.histories.folder import (
     write_history,
 )
 from progressgym_env.histories.records import (
+    REBUILD,
     Exchange,
     Records,
     agreed_prompts,
@@ -349,10 +350,7 @@ def _not_measured(header: Header) -> tuple[list[str], FloatArray | None]:
     replies = header.folder / header.replies
     prompts = agreed_prompts(replies, header.centuries)
     if prompts is None:
-        raise HistoryError(
-            f"{replies} tells no two centuries' open prompts any more; "
-            "fetch or build the history again"
-        )
+        raise HistoryError(f"{replies} tells no two centuries' open prompts any more; {REBUILD}")
     numbers = header.folder / header.numbers
     try:
         verify_numbers(header)
@@ -364,7 +362,6 @@ def _not_measured(header: Header) -> tuple[list[str], FloatArray | None]:
     expected = (len(header.centuries), N_DIMENSIONS)
     if planted is not None and planted.shape != expected:
         raise HistoryError(
-            f"{numbers}: planted has shape {planted.shape}, expected {expected}; "
-            "fetch or build the history again"
+            f"{numbers}: planted has shape {planted.shape}, expected {expected}; {REBUILD}"
         )
     return prompts, planted

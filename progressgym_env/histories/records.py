@@ -25,6 +25,7 @@ from progressgym_env.values.forms import option_orders, render_prompt
 from progressgym_env.values.questions import QuestionSet
 
 __all__ = [
+    "REBUILD",
     "RECORDS_FILE",
     "REPLIES_FILE",
     "Exchange",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 RECORDS_FILE, REPLIES_FILE = "records.safetensors", "replies.jsonl"
+
+REBUILD = "fetch or build the history again"
+"""What to do about a history that nothing else mends."""
 
 
 @dataclass(frozen=True)
@@ -240,9 +244,7 @@ def read_numbers(path: Path) -> dict[str, FloatArray]:
     try:
         arrays: dict[str, FloatArray] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise HistoryError(
-            f"{path}: cannot be read ({error}); fetch or build the history again"
-        ) from error
+        raise HistoryError(f"{path}: cannot be read ({error}); {REBUILD}") from error
     return arrays
 
 
@@ -270,7 +272,7 @@ def agreed_prompts(path: Path, names: Sequence[str]) -> list[str] | None:
 def remedy(replies: Path, names: Sequence[str]) -> str:
     """What to do about damaged measurements of whole models: measure again, if that can be done."""
     if agreed_prompts(replies, names) is None:
-        return "fetch or build the history again"
+        return REBUILD
     return f"measure it again: progressgym history measure {replies.parent}"
 
 
@@ -295,9 +297,7 @@ def _read_replies(path: Path, names: Sequence[str]) -> dict[str, dict[str, list[
         # Not splitlines: a reply may hold characters that Unicode calls line ends.
         lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     except OSError as error:
-        raise HistoryError(
-            f"{path}: cannot be read ({error}); fetch or build the history again"
-        ) from error
+        raise HistoryError(f"{path}: cannot be read ({error}); {REBUILD}") from error
     for number, line in enumerate(lines, start=1):
         try:
             kind, century, exchange = _parse_reply(line)

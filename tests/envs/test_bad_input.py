@@ -111,7 +111,8 @@ def test_predict_needs_something_to_predict():
 @every_challenge
 @pytest.mark.parametrize("device", ["auto", "cpu", "cpu:0", "cuda", "cuda:3"])
 def test_device_names(challenge, device):
-    make(challenge, device=device)
+    observation, _ = make(challenge, device=device).reset(seed=0)
+    assert observation["century"] == 1
 
 
 @pytest.mark.parametrize("name", ["history_epochs", "examinee_epochs"])

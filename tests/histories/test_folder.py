@@ -253,7 +253,7 @@ def test_adapters_may_differ_in_what_does_not_matter(folder):
         path = folder / "adapters" / name / "adapter_config.json"
         path.write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["a", "b"]}))
     seal(folder)
-    read_history(folder)
+    assert read_history(folder).names == ("C013", "C014", "C015", "C016")
 
 
 @pytest.mark.usefixtures("_models")

@@ -133,18 +133,22 @@ def build(
         base="base",
         questions=questions,
         records=records,
-        provenance={
-            "synthetic": True,
-            "description": "Invented centuries with planted values; no claim about real history.",
-            "package_version": __version__,
-            "torch_version": torch.__version__,
-            "seed": seed,
-            "settings": asdict(settings),
-            # Without the seconds: equal builds have equal files.
-            "fidelity": {k: v for k, v in asdict(report).items() if k != "seconds"},
-        },
+        provenance=_provenance(seed, settings, report),
     )
     return report
+
+
+def _provenance(seed: int, settings: BuildSettings, report: FidelityReport) -> dict[str, Any]:
+    return {
+        "synthetic": True,
+        "description": "Invented centuries with planted values; no claim about real history.",
+        "package_version": __version__,
+        "torch_version": torch.__version__,
+        "seed": seed,
+        "settings": asdict(settings),
+        # Without the seconds: equal builds have equal files.
+        "fidelity": {k: v for k, v in asdict(report).items() if k != "seconds"},
+    }
 
 
 def _fitted(
