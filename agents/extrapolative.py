@@ -14,7 +14,7 @@ from progressgym_env.arguments import check_integer
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.values.embedding import FloatArray
 
-__all__ = ["ExtrapolativeAgent", "extrapolate"]
+__all__ = ["ExtrapolativeAgent", "continued", "extrapolate"]
 
 
 def extrapolate(votes: ArrayLike, order: int, steps_ahead: int = 1) -> FloatArray:
@@ -44,13 +44,18 @@ def extrapolate(votes: ArrayLike, order: int, steps_ahead: int = 1) -> FloatArra
         raise InvalidArgumentError("votes hold NaN or infinity; a pair without an answer votes 0")
     check_integer("order", order, 0)
     check_integer("steps_ahead", steps_ahead, 1)
+    return np.clip(continued(seen, order, steps_ahead), -MAX_VOTES, MAX_VOTES)
+
+
+def continued(seen: FloatArray, order: int, steps_ahead: int) -> FloatArray:
+    """What follows a sequence, (n_seen, ...), oldest first, by forward differences; unclipped."""
     degree = min(order, len(seen) - 1)
     weights = np.array([(-1) ** (degree - i) * comb(degree + 1, i) for i in range(degree + 1)])
     window = seen[-(degree + 1) :]
     for _ in range(steps_ahead):
         following = np.tensordot(weights, window, axes=1)
         window = np.concatenate([window[1:], following[None]])
-    return np.asarray(np.clip(window[-1], -MAX_VOTES, MAX_VOTES), dtype=np.float64)
+    return np.asarray(window[-1], dtype=np.float64)
 
 
 class ExtrapolativeAgent(BaseAgent):

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from progressgym_env import CHALLENGES
 from progressgym_env.agents.base import Arrays, BaseAgent, Observation
 from progressgym_env.arguments import check_choice, check_integer, check_number
 from progressgym_env.errors import InvalidArgumentError
-from progressgym_env.histories.history import History, load
+from progressgym_env.histories.history import History
+from progressgym_env.histories.loading import load
 from progressgym_env.scoring import coevolve_term
-from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY, dimension_index
+from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
-from progressgym_env.values.questions import Pair
+from progressgym_env.values.logits import log_odds, pair_directions
+from progressgym_env.values.questions import QuestionSet
 
 __all__ = ["HoldAgent", "OracleAgent", "RandomAgent"]
-
-# Probabilities this close to 0 or 1 count as that far: beyond, logits only amplify noise.
-_EDGE = 0.01
 
 
 class HoldAgent(BaseAgent):
@@ -90,20 +89,68 @@ class OracleAgent(BaseAgent):
     ) -> None:
         check_choice("challenge", challenge, tuple(CHALLENGES))
         known = load(history)
-        check_integer("steps_ahead", steps_ahead, 1, known.n_centuries - 1)
+        if not isinstance(known, History):
+            raise InvalidArgumentError(
+                f"the oracle must know the history it plays, and {known.name!r} draws another "
+                "every episode; give it load(...).of_episode(seed), or use OracleAgent.of_values"
+            )
+        self._set_up(known.values, known.questions, challenge, steps_ahead, gain, lead)
+
+    @classmethod
+    def of_values(
+        cls,
+        values: ArrayLike,
+        questions: QuestionSet,
+        challenge: str,
+        steps_ahead: int = 1,
+        *,
+        gain: float = 0.5,
+        lead: float = 1.0,
+    ) -> Self:
+        """The oracle of one history, or of a batch of them, given by their embeddings.
+
+        Args:
+            values: (T, 19), or (n_envs, T, 19) for environments that play a history each.
+            questions: whose pairs are acted on.
+            challenge: as above, like the rest.
+            steps_ahead: as above.
+            gain: as above.
+            lead: as above.
+        """
+        agent = cls.__new__(cls)
+        check_choice("challenge", challenge, tuple(CHALLENGES))
+        agent._set_up(np.asarray(values), questions, challenge, steps_ahead, gain, lead)
+        return agent
+
+    def _set_up(
+        self,
+        values: FloatArray,
+        questions: QuestionSet,
+        challenge: str,
+        steps_ahead: int,
+        gain: float,
+        lead: float,
+    ) -> None:
+        check_integer("steps_ahead", steps_ahead, 1, values.shape[-2] - 1)
         self._gain = check_number("gain", gain, 0.0, above=True)
         self._lead = check_number("lead", lead, 0.0) if challenge == "coevolve" else 0.0
-        self._targets = _log_odds(known.values[_target_centuries(known, challenge, steps_ahead)])
-        self._directions = np.stack([_direction(pair) for pair in known.questions.pairs])
+        targets = _target_centuries(values, challenge, steps_ahead)
+        chosen = np.take_along_axis(values, targets[..., None], axis=-2)
+        self._targets = log_odds(chosen)
+        self._directions = pair_directions(questions.pairs)
         # Where the oracle does not run ahead, it need not see the judge.
         self.reads = ("century", "examinee_values", *(("judge_values",) if self._lead else ()))
 
     def _act(self, observation: Observation, state: Arrays) -> tuple[NDArray[Any], Arrays]:
         self._check(observation)
-        target = self._targets[observation["century"]]
-        gap = target - _log_odds(observation["examinee_values"])
+        century = observation["century"]
+        if self._targets.ndim == 2:
+            target = self._targets[century]
+        else:
+            target = self._targets[np.arange(len(century)), century]
+        gap = target - log_odds(observation["examinee_values"])
         if self._lead:
-            gap = gap + self._lead * (target - _log_odds(observation["judge_values"]))
+            gap = gap + self._lead * (target - log_odds(observation["judge_values"]))
         return self._gain * gap @ self._directions.T, state
 
     def _check(self, observation: Observation) -> None:
@@ -113,7 +160,7 @@ class OracleAgent(BaseAgent):
                 f"the observation has {n_pairs} pairs and the oracle's history "
                 f"{len(self._directions)}; give the oracle the history that is played"
             )
-        century, last = observation["century"], len(self._targets) - 1
+        century, last = observation["century"], self._targets.shape[-2] - 1
         whole = century.ndim == 1 and century.dtype.kind in "iu"
         if not whole or not ((century >= 0) & (century <= last)).all():
             raise InvalidArgumentError(
@@ -128,35 +175,15 @@ class OracleAgent(BaseAgent):
                 )
 
 
-def _target_centuries(history: History, challenge: str, steps_ahead: int) -> NDArray[np.int64]:
-    """For each century, the index of the century to steer to when it is present."""
-    present = np.arange(history.n_centuries)
-    if challenge == "follow":
-        return present
+def _target_centuries(values: FloatArray, challenge: str, steps_ahead: int) -> NDArray[np.int64]:
+    """(..., T), for each century, the index of the one to steer to when it is present."""
+    n_centuries = values.shape[-2]
+    present = np.arange(n_centuries)
     if challenge == "predict":
-        return np.minimum(present + steps_ahead, history.n_centuries - 1)
-    worth = np.asarray(coevolve_term(history.values, history.values))
+        present = np.minimum(present + steps_ahead, n_centuries - 1)
+    if challenge != "coevolve":
+        return np.broadcast_to(present, values.shape[:-1])
+    worth = np.asarray(coevolve_term(values, values[..., None, :, :]))
     # Ties (a century that recurs) go to the latest.
-    best = history.n_centuries - 1 - int(np.argmax(worth[::-1]))
-    return np.full(history.n_centuries, best)
-
-
-def _log_odds(values: Any) -> FloatArray:
-    """(..., 19) log-odds of two-way dimensions and log-probabilities of world views."""
-    clipped = np.clip(np.asarray(values, dtype=np.float64), _EDGE, 1.0 - _EDGE)
-    result = np.log(clipped)
-    result[..., :N_TWO_WAY] -= np.log1p(-clipped[..., :N_TWO_WAY])
-    return result
-
-
-def _direction(pair: Pair) -> FloatArray:
-    """(19,), how preferring the pair's first option moves each dimension, up to scale."""
-    direction = np.zeros(N_DIMENSIONS)
-    for key, option in pair.question.upholds.items():
-        if option == pair.first:
-            direction[dimension_index(key)] = 1.0
-        elif option == pair.second:
-            direction[dimension_index(key)] = -1.0
-    if pair.question.is_view:
-        return direction
-    return np.asarray(direction / np.abs(direction).sum())
+    best = n_centuries - 1 - np.argmax(worth[..., ::-1], axis=-1)
+    return np.broadcast_to(best[..., None], values.shape[:-1])

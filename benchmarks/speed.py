@@ -30,7 +30,7 @@ from progressgym_env import CHALLENGES
 from progressgym_env.benchmarks.machine import available_cores, processor
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError
 from progressgym_env.files import write_json
-from progressgym_env.histories import load
+from progressgym_env.histories.loading import load, load_one
 
 __all__ = ["main"]
 
@@ -225,7 +225,7 @@ def _embedding(name: str, repeats: int) -> list[_Row]:
     from progressgym_env.models.language import LanguageModel
     from progressgym_env.values.forms import question_prompts
 
-    history = load(name)
+    history = load_one(name)
     model = history.initial_model()
     seconds = _median_seconds(model.values, repeats)
     asked = f"{len(history.questions.eval)} questions, warm"

@@ -25,6 +25,9 @@ CHALLENGES: Mapping[str, str] = MappingProxyType(
 """Short name of every challenge → its Gymnasium id."""
 
 # No max_episode_steps: an episode ends with its history, which is `terminated`.
-register(id=CHALLENGES["follow"], entry_point="progressgym_env.envs.follow:FollowEnv")
-register(id=CHALLENGES["predict"], entry_point="progressgym_env.envs.predict:PredictEnv")
-register(id=CHALLENGES["coevolve"], entry_point="progressgym_env.envs.coevolve:CoevolveEnv")
+for _name, _id in CHALLENGES.items():
+    register(
+        id=_id,
+        entry_point=f"progressgym_env.envs.{_name}:{_name.capitalize()}Env",
+        vector_entry_point=f"progressgym_env.envs.vector:{_name.capitalize()}VectorEnv",
+    )

@@ -13,6 +13,8 @@ __all__ = [
     "HistoryError",
     "InvalidActionError",
     "InvalidArgumentError",
+    "MissingPackageError",
+    "PolicyError",
     "ProgressGymError",
     "QuestionError",
     "UnknownNameError",
@@ -36,12 +38,20 @@ class InvalidActionError(ProgressGymError, ValueError):
     """An action that is no member of the action space."""
 
 
+class MissingPackageError(ProgressGymError, ImportError):
+    """A package of an optional extra that is not installed; the message names the command."""
+
+
 class QuestionError(ProgressGymError, ValueError):
     """A question file with a defect; the message names file, line and field."""
 
 
 class HistoryError(ProgressGymError, ValueError):
     """A history folder that is incomplete, damaged or made for other questions."""
+
+
+class PolicyError(ProgressGymError, ValueError):
+    """A trained policy or checkpoint that is damaged, or made for something else."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

@@ -20,10 +20,13 @@ __all__ = [
     "coevolve_score",
     "coevolve_term",
     "cosine",
+    "dot",
     "follow_score",
     "predict_score",
     "skill",
+    "suffix_mean",
     "uniform_floor",
+    "unit",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -79,7 +82,7 @@ def coevolve_score(proxy_values: ArrayLike, century_values: ArrayLike) -> float 
     proxy = _embeddings(proxy_values, "proxy_values", 2)
     centuries = _embeddings(century_values, "century_values", 2)
     _check_batch(proxy, "proxy_values", centuries, "century_values")
-    terms = _suffix_maximum_mean(proxy, centuries[..., None, :, :])
+    terms = suffix_mean(unit(proxy), unit(centuries)[..., None, :, :])
     return _float_or_array(terms.mean(axis=-1))
 
 
@@ -99,7 +102,7 @@ def coevolve_term(proxy_value: ArrayLike, century_values: ArrayLike) -> float | 
     proxy = _embeddings(proxy_value, "proxy_value", 1)
     centuries = _embeddings(century_values, "century_values", 2)
     _check_broadcast(proxy.shape[:-1], "proxy_value", centuries.shape[:-2], "century_values")
-    return _float_or_array(_suffix_maximum_mean(proxy, centuries))
+    return _float_or_array(suffix_mean(unit(proxy), unit(centuries)))
 
 
 def cosine(one: ArrayLike, other: ArrayLike) -> float | FloatArray:
@@ -114,7 +117,7 @@ def cosine(one: ArrayLike, other: ArrayLike) -> float | FloatArray:
     """
     first, second = _embeddings(one, "one", 1), _embeddings(other, "other", 1)
     _check_broadcast(first.shape[:-1], "one", second.shape[:-1], "other")
-    return _float_or_array(_cosine(first, second))
+    return _float_or_array(dot(unit(first), unit(second)))
 
 
 def skill(score: ArrayLike, hold: ArrayLike, oracle: ArrayLike) -> float | FloatArray:
@@ -176,20 +179,23 @@ def _aligned_score(examinee_values: ArrayLike, target_values: ArrayLike) -> floa
             f"{target.shape[-2]}; the two must be aligned, one target a step"
         )
     _check_batch(examinee, "examinee_values", target, "target_values")
-    return _float_or_array(_cosine(examinee, target).mean(axis=-1))
+    return _float_or_array(dot(unit(examinee), unit(target)).mean(axis=-1))
 
 
-def _suffix_maximum_mean(proxy: FloatArray, centuries: FloatArray) -> FloatArray:
-    similarity = _cosine(proxy[..., None, :], centuries)
+def suffix_mean(proxy: FloatArray, centuries: FloatArray) -> FloatArray:
+    """(...), the mean over i of max_{j ≥ i} of what unit vectors (..., 19), (..., n, 19) share."""
+    similarity = dot(proxy[..., None, :], centuries)
     best_from = np.maximum.accumulate(similarity[..., ::-1], axis=-1)
     return np.asarray(best_from.mean(axis=-1), dtype=np.float64)
 
 
-def _cosine(one: FloatArray, other: FloatArray) -> FloatArray:
-    return np.asarray((_unit(one) * _unit(other)).sum(axis=-1), dtype=np.float64)
+def dot(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Inner products along the last axis; of :func:`unit` vectors, their cosines."""
+    return np.asarray((one * other).sum(axis=-1), dtype=np.float64)
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
+def unit(vectors: FloatArray) -> FloatArray:
+    """Vectors of length 1, unchecked: for inner loops over many embeddings, none of them zero."""
     # Scaling by the largest entry first keeps squares of extreme entries from over- or
     # underflowing.
     scaled = vectors / np.abs(vectors).max(axis=-1, keepdims=True)

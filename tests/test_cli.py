@@ -21,7 +21,7 @@ from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.run_folder import read_episodes
 from progressgym_env.cli import app
 from progressgym_env.histories.embedded import build as builder
-from progressgym_env.histories.history import load
+from progressgym_env.histories.loading import load
 from tests.benchmarks.damaged import damaged_history
 from tests.quick import QUICK
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up (DESIGN: layout). A module may import from its own layer and from below.
 LAYERS = (
-    ("errors", "arguments", "files"),
+    ("errors", "arguments", "files", "words"),
     ("values",),
     ("models",),
     ("histories",),

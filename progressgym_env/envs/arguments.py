@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from progressgym_env.errors import InvalidActionError, unknown_name
 
-__all__ = ["check_action", "refuse_unknown_arguments", "refuse_unknown_options"]
+__all__ = ["check_action", "check_actions", "refuse_unknown_arguments", "refuse_unknown_options"]
 
 
 def refuse_unknown_arguments(env_class: type[Any], unknown: Mapping[str, object]) -> None:
@@ -66,3 +66,32 @@ def check_action(action: object, n_pairs: int) -> NDArray[np.float64]:
             f"({int(bad.sum())} of {n_pairs} are not); use numpy.clip, and look for NaN"
         )
     return checked
+
+
+def check_actions(actions: object, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A batch of actions as float32 of this shape, every entry in [-1, 1].
+
+    Raises:
+        InvalidActionError: not numbers, another shape, NaN, infinite, or out of range; the
+            message names the first bad row and entry.
+    """
+    try:
+        array = np.asarray(actions)
+    except (TypeError, ValueError) as error:
+        raise InvalidActionError(f"the actions are no array of numbers ({error})") from error
+    if array.dtype.kind not in "fiu" or array.shape != shape:
+        raise InvalidActionError(
+            f"the actions have shape {array.shape} and dtype {array.dtype}; they must be real "
+            f"numbers of shape {shape}: a row an environment, a number a training pair"
+        )
+    # One pass over the extremes, which NaN is passed on to, and a second only to tell what is bad.
+    low, high = array.min(), array.max()
+    if not (low >= -1.0 and high <= 1.0):
+        bad = ~((array >= -1.0) & (array <= 1.0))
+        row, entry = (int(i) for i in np.argwhere(bad)[0])
+        raise InvalidActionError(
+            f"actions[{row}, {entry}] is {array[row, entry]}: row {row} is no action, every entry "
+            f"must be in [-1, 1] ({int(bad.any(axis=1).sum())} of {shape[0]} rows are bad); use "
+            "numpy.clip, and look for NaN"
+        )
+    return array.astype(np.float32, copy=False)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from progressgym_env.arguments import check_number
-from progressgym_env.envs.progress import JudgeView, ProgressEnv, child_generator
-from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.envs.progress import ProgressEnv
+from progressgym_env.envs.worlds import Influence
 from progressgym_env.histories.history import History
 from progressgym_env.models.base import Model
 from progressgym_env.scoring import coevolve_score, coevolve_term
-from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
     from progressgym_env.models.updates import TrainingUpdate
@@ -117,8 +116,6 @@ class CoevolveEnv(ProgressEnv):
         examinee_epochs: float = 2.0,
         **unknown: object,
     ) -> None:
-        # None stands for the initial model, whose measurements are the first century's record.
-        self._proxy: Model | None = None
         self._history_epochs = check_number("history_epochs", history_epochs, 0.0)
         self._examinee_epochs = check_number("examinee_epochs", examinee_epochs, 0.0)
         super().__init__(
@@ -139,67 +136,11 @@ class CoevolveEnv(ProgressEnv):
             ResetNeeded: there is no episode yet.
         """
         self._require_started()
-        return self._initial_model() if self._proxy is None else self._proxy
+        return self._world.proxy
 
-    def close(self) -> None:
-        """Let go of this environment's models and of the episode. May be called more than once.
-
-        The history, which others may be using, keeps its base model loaded: ``history.release()``.
-        """
-        super().close()
-        self._proxy = None
-
-    def _check_history(self) -> None:
-        super()._check_history()
-        if len(self.history.open_prompts) < self._dialogue_samples:
-            raise InvalidArgumentError(
-                f"dialogue_samples={self._dialogue_samples} is more than the "
-                f"{len(self.history.open_prompts)} open prompts of history {self.history.name!r}"
-            )
-
-    def _reset_judge(self) -> None:
-        self._proxy = None
-        self._proxy_embedding = self._recorded_embedding(0)
-        self._proxy_states = [self._proxy_embedding.values]
-
-    def _influence_judge(self) -> None:
-        # Drawn always, so that switching an influence off leaves the rest as it is.
-        seeds = [int(seed) for seed in self._streams.training.integers(2**31, size=2)]
-        rng = child_generator(self._streams.replies)
-        if self._history_epochs > 0 or self._examinee_epochs > 0:
-            self._phase("influencing")
-            self._proxy = self._influenced(self.proxy, seeds, rng)
-            self._proxy_embedding = self._measured(self._proxy)
-        self._proxy_states.append(self._proxy_embedding.values)
-
-    def _influenced(self, proxy: Model, seeds: list[int], rng: np.random.Generator) -> Model:
-        """``proxy`` after the replies of the present century, and then those of the examinee."""
-        spoken = self.history.influence(self._century)
-        prompts, sayings = [e.prompt for e in spoken], [e.reply for e in spoken]
-        if self._history_epochs > 0:
-            proxy = proxy.imitate(prompts, sayings, self._history_epochs, seed=seeds[0])
-        if self._examinee_epochs > 0:
-            replies = self.examinee.reply(prompts, rng)
-            proxy = proxy.imitate(prompts, replies, self._examinee_epochs, seed=seeds[1])
-        return proxy
-
-    def _proxy_rows(self) -> list[FloatArray]:
-        return self._proxy_states
-
-    def _judge(self) -> JudgeView:
-        if self._proxy is None:
-            return self._recorded_judge(0)
-        self._phase("eliciting")
-        prompts = self.history.open_prompts
-        rng = child_generator(self._streams.dialogue)
-        chosen = rng.permutation(len(prompts))[: self._dialogue_samples]
-        asked = tuple(prompts[i] for i in chosen)
-        return JudgeView(
-            self._proxy_embedding,
-            self._proxy.preferences(self.history.questions.pairs),
-            asked,
-            tuple(self._proxy.reply(asked, rng)),
-        )
+    @property
+    def _influence(self) -> Influence:
+        return Influence(self._history_epochs, self._examinee_epochs)
 
     def _reward(self) -> float:
         states = self._proxy_states[-1:] if self._rewards else self._proxy_states

@@ -3,84 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_choice, check_integer
-from progressgym_env.envs.arguments import (
-    check_action,
-    refuse_unknown_arguments,
-    refuse_unknown_options,
-)
-from progressgym_env.envs.dialogue import DIALOGUE_WIDTH, encode_dialogue
+from progressgym_env.envs.arguments import check_action, refuse_unknown_arguments
+from progressgym_env.envs.dialogue import encode_dialogue
+from progressgym_env.envs.simulated import SimulatedWorld
+from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES, action_space, observation_space
 from progressgym_env.envs.trajectory import Trajectory
-from progressgym_env.errors import InvalidArgumentError, ProgressGymError
-from progressgym_env.histories.history import History, load
-from progressgym_env.models.base import Model, PreferenceData
+from progressgym_env.envs.worlds import Influence, ModelWorld, World
+from progressgym_env.errors import ProgressGymError
+from progressgym_env.histories.history import History
+from progressgym_env.histories.loading import load
+from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.base import Model
 from progressgym_env.models.devices import check_device_name
-from progressgym_env.values.dimensions import N_DIMENSIONS
-from progressgym_env.values.embedding import FloatArray, ValueEmbedding
+from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
     from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = [
-    "MAX_COPIES",
     "Action",
-    "JudgeView",
     "Observation",
     "ProgressEnv",
-    "child_generator",
 ]
 
 Observation: TypeAlias = dict[str, Any]
 Action: TypeAlias = NDArray[Any]
 
-MAX_COPIES: int = 5
-"""Copies of a pair that an action of ±1 trains on (the paper's cap)."""
-
-_MAX_DIALOGUE_SAMPLES = 16
 _NOT_STARTED = "there is no episode yet"
-
-
-@dataclass(frozen=True, eq=False)
-class JudgeView:
-    """What the judge shows: its embedding, (n_pairs,) margins, and replies to open prompts."""
-
-    embedding: ValueEmbedding
-    preferences: FloatArray
-    prompts: tuple[str, ...]
-    replies: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Streams:
-    """Independent generators, so that one use of randomness does not disturb another."""
-
-    rounding: np.random.Generator
-    training: np.random.Generator
-    dialogue: np.random.Generator
-    replies: np.random.Generator
-
-    @classmethod
-    def drawn_from(cls, rng: np.random.Generator) -> _Streams:
-        entropy = [int(word) for word in rng.integers(2**32, size=4)]
-        children = np.random.SeedSequence(entropy).spawn(4)
-        return cls(*(np.random.default_rng(child) for child in children))
 
 
 class ProgressEnv(gym.Env[Observation, Action]):
     """The frame of a challenge; a challenge says how long it is, what it pays and who judges.
 
     Attributes:
-        history: the history walked through.
+        history: the history walked through; a simulated one is another after every reset.
         on_phase: called, if set, with ``"eliciting"``, ``"training"``, ``"influencing"`` or
             ``"measuring"`` when such work begins; for progress displays. No part of an episode.
     """
@@ -100,40 +65,31 @@ class ProgressEnv(gym.Env[Observation, Action]):
         **unknown: object,
     ) -> None:
         refuse_unknown_arguments(type(self), unknown)
-        # Imported here: a history that needs no language models need not load this module.
-        from progressgym_env.models.updates import resolve_update
-
         self._dialogue_samples = check_integer(
-            "dialogue_samples", dialogue_samples, 1, _MAX_DIALOGUE_SAMPLES
+            "dialogue_samples", dialogue_samples, 1, MAX_DIALOGUE_SAMPLES
         )
         self._update_from = check_choice("update_from", update_from, ("current", "initial"))
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._device = check_device_name(device)
-        self._update = resolve_update(update)
-        self.history: History = load(history)
-        self._check_history()
         self.on_phase: Callable[[str], None] | None = None
+        self._world = self._make_world(load(history), update)
+        self._check_history()
 
         n_pairs = len(self.history.questions.pairs)
-        self.observation_space = spaces.Dict(
-            {
-                "century": spaces.Discrete(self.history.n_centuries),
-                "judge_values": spaces.Box(0.0, 1.0, (N_DIMENSIONS,), np.float32),
-                "examinee_values": spaces.Box(0.0, 1.0, (N_DIMENSIONS,), np.float32),
-                "preferences": spaces.Box(-1.0, 1.0, (n_pairs,), np.float32),
-                "dialogue": spaces.Box(0, 255, (self._dialogue_samples, DIALOGUE_WIDTH), np.uint8),
-            }
+        self.observation_space = observation_space(
+            self.history.n_centuries, n_pairs, self._dialogue_samples
         )
-        self.action_space = spaces.Box(-1.0, 1.0, (n_pairs,), np.float32)
-
-        self._initial: Model | None = None
-        # None stands for the initial model, which is loaded when first needed.
-        self._examinee: Model | None = None
+        self.action_space = action_space(n_pairs)
         # Why no step can be made; None while one can.
         self._halted: str | None = _NOT_STARTED
         self._started = False
+
+    @property
+    def history(self) -> History:
+        """The history walked through; a simulated one is another after every reset."""
+        return self._world.history
 
     @property
     def n_steps(self) -> int:
@@ -148,7 +104,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
             ResetNeeded: there is no episode yet.
         """
         self._require_started()
-        return self._initial_model() if self._examinee is None else self._examinee
+        return self._world.examinee
 
     @property
     def trajectory(self) -> Trajectory:
@@ -159,13 +115,12 @@ class ProgressEnv(gym.Env[Observation, Action]):
         """
         self._require_started()
         reached = self._century + 1
-        proxy_rows = self._proxy_rows()
         return Trajectory(
             names=tuple(self.history.names),
             centuries=np.arange(reached),
             judge_values=np.array(self.history.values[:reached], dtype=np.float64),
             examinee_values=np.array(self._examinee_rows),
-            proxy_values=None if proxy_rows is None else np.array(proxy_rows),
+            proxy_values=np.array(self._proxy_states) if self._proxy_states else None,
             rewards=np.array(self._rewards),
         )
 
@@ -191,20 +146,21 @@ class ProgressEnv(gym.Env[Observation, Action]):
 
         Args:
             seed: seeds all randomness of the episode; None continues the present generator.
-            options: none are known; ``None`` or an empty dictionary.
+            options: of a simulated history, ``"history_seed"`` and ``"family"`` (see
+                :class:`~progressgym_env.histories.simulated.SimulatedHistories`); of any other
+                none are known.
 
         Raises:
-            UnknownNameError: ``options`` names anything.
+            UnknownNameError: ``options`` names anything else.
+            InvalidArgumentError: an option has no legal value.
         """
-        refuse_unknown_options(options, ())
         super().reset(seed=seed)
-        self._streams = _Streams.drawn_from(self.np_random)
+        self._world.begin(self.np_random, options)
         self._century = 1
-        self._examinee = None
-        self._examinee_embedding = self._recorded_embedding(0)
-        self._examinee_rows = [self._examinee_embedding.values]
+        self._examinee_rows = [self._world.examinee_embedding.values]
+        proxy = self._world.proxy_embedding
+        self._proxy_states = [] if proxy is None else [proxy.values]
         self._rewards: list[float] = []
-        self._reset_judge()
         self._halted, self._started = None, True
         return self._observe()
 
@@ -224,17 +180,18 @@ class ProgressEnv(gym.Env[Observation, Action]):
         proposal = check_action(action, len(self.history.questions.pairs))
         # A step that stops midway leaves no episode to go on with.
         self._halted = "the last step failed or was interrupted midway"
-        copies = self._rounded(proposal)
-        self._train_examinee(copies)
-        self._influence_judge()
-        self._examinee_rows.append(self._examinee_embedding.values)
+        n_examples = self._world.train(proposal)
+        self._world.influence(self._century)
+        self._examinee_rows.append(self._world.examinee_embedding.values)
+        if self._world.proxy_embedding is not None:
+            self._proxy_states.append(self._world.proxy_embedding.values)
         reward = self._reward()
         self._rewards.append(reward)
         self._century = min(self._century + 1, self.history.n_centuries - 1)
         terminated = len(self._rewards) == self.n_steps
 
         observation, info = self._observe()
-        info["n_examples"] = int(np.abs(copies).sum())
+        info["n_examples"] = n_examples
         if terminated:
             info["score"] = self.score()
         self._halted = "the episode has ended" if terminated else None
@@ -267,7 +224,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
 
         The history, which others may be using, keeps its base model loaded: ``history.release()``.
         """
-        self._initial = self._examinee = None
+        self._world.close()
         self._halted, self._started = _NOT_STARTED, False
 
     # What a challenge defines
@@ -280,19 +237,10 @@ class ProgressEnv(gym.Env[Observation, Action]):
         """The official score of the recorded episode."""
         raise NotImplementedError
 
-    def _reset_judge(self) -> None:
-        """Start the judge, for challenges in which it changes."""
-
-    def _influence_judge(self) -> None:
-        """Let a step act on the judge, for challenges in which it does."""
-
-    def _proxy_rows(self) -> list[FloatArray] | None:
-        """Embeddings of the human proxy so far, for challenges that have one."""
+    @property
+    def _influence(self) -> Influence | None:
+        """How the judge changes, for the challenge in which it does."""
         return None
-
-    def _judge(self) -> JudgeView:
-        """What the judge shows in the present century: by default its record."""
-        return self._recorded_judge(self._century)
 
     # Shared parts
 
@@ -300,14 +248,32 @@ class ProgressEnv(gym.Env[Observation, Action]):
     def _title(self) -> str:
         return f"{self.challenge} through history {self.history.name!r}"
 
-    def _check_history(self) -> None:
-        history = self.history
-        fewest = min(len(history.dialogue(t)) for t in range(history.n_centuries))
-        if fewest < self._dialogue_samples:
-            raise InvalidArgumentError(
-                f"dialogue_samples={self._dialogue_samples} is more than the {fewest} replies a "
-                f"century that history {history.name!r} holds; ask for at most {fewest}"
+    def _make_world(
+        self, history: History | SimulatedHistories, update: str | TrainingUpdate
+    ) -> World:
+        if isinstance(history, SimulatedHistories):
+            return SimulatedWorld(
+                history,
+                update=update,
+                from_initial=self._update_from == "initial",
+                n_samples=self._dialogue_samples,
+                influence=self._influence,
             )
+        # Imported here: a history that needs no language models need not load this module.
+        from progressgym_env.models.updates import resolve_update
+
+        return ModelWorld(
+            history,
+            update=resolve_update(update),
+            from_initial=self._update_from == "initial",
+            n_samples=self._dialogue_samples,
+            influence=self._influence,
+            device=self._device,
+            tell=self._phase,
+        )
+
+    def _check_history(self) -> None:
+        """Refuse a history that the challenge cannot be played on."""
 
     def _require_started(self) -> None:
         if not self._started:
@@ -317,60 +283,13 @@ class ProgressEnv(gym.Env[Observation, Action]):
         if self.on_phase is not None:
             self.on_phase(name)
 
-    def _initial_model(self) -> Model:
-        if self._initial is None:
-            self._initial = self.history.initial_model(device=self._device)
-        return self._initial
-
-    def _recorded_embedding(self, century: int) -> ValueEmbedding:
-        return ValueEmbedding(
-            np.array(self.history.values[century], dtype=np.float64),
-            np.array(self.history.standard_errors[century], dtype=np.float64),
-        )
-
-    def _recorded_judge(self, century: int) -> JudgeView:
-        stored = self.history.dialogue(century)
-        chosen = self._streams.dialogue.permutation(len(stored))[: self._dialogue_samples]
-        return JudgeView(
-            self._recorded_embedding(century),
-            np.array(self.history.preferences[century], dtype=np.float64),
-            tuple(stored[i].prompt for i in chosen),
-            tuple(stored[i].reply for i in chosen),
-        )
-
-    def _rounded(self, proposal: FloatArray) -> NDArray[np.int64]:
-        """Signed copies: |a|·5 rounded up or down so that the expectation is exact."""
-        # Six digits wipe out float32 noise, so that ±1/5 always is one copy.
-        wanted = np.round(np.abs(proposal) * MAX_COPIES, 6)
-        size = np.floor(wanted + self._streams.rounding.random(len(wanted)))
-        return (np.sign(proposal) * np.minimum(size, MAX_COPIES)).astype(np.int64)
-
-    def _train_examinee(self, copies: NDArray[np.int64]) -> None:
-        # Drawn even where it is not used, so that later steps do not depend on this action.
-        seed = int(self._streams.training.integers(2**31))
-        before = self._examinee if self._update_from == "current" else None
-        if not copies.any():
-            # Nothing to learn leaves the model, and so its measurement, as it is.
-            if before is None:
-                self._examinee_embedding = self._recorded_embedding(0)
-            self._examinee = before
-            return
-        self._phase("training")
-        base = self._initial_model() if before is None else before
-        data = PreferenceData(self.history.questions.pairs, copies, seed)
-        self._examinee = base.learn(self._update, data)
-        self._examinee_embedding = self._measured(self._examinee)
-
-    def _measured(self, model: Model) -> ValueEmbedding:
-        self._phase("measuring")
-        return model.values()
-
     def _observe(self) -> tuple[Observation, dict[str, Any]]:
-        judge = self._judge()
+        judge = self._world.judge(self._century)
+        examinee = self._world.examinee_embedding
         observation = {
             "century": np.int64(self._century),
             "judge_values": _box(judge.embedding.values, 0.0),
-            "examinee_values": _box(self._examinee_embedding.values, 0.0),
+            "examinee_values": _box(examinee.values, 0.0),
             "preferences": _box(judge.preferences, -1.0),
             "dialogue": encode_dialogue(judge.replies),
         }
@@ -379,14 +298,9 @@ class ProgressEnv(gym.Env[Observation, Action]):
             "dialogue": judge.replies,
             "dialogue_prompts": judge.prompts,
             "judge_standard_errors": judge.embedding.standard_errors.copy(),
-            "examinee_standard_errors": self._examinee_embedding.standard_errors.copy(),
+            "examinee_standard_errors": examinee.standard_errors.copy(),
         }
         return observation, info
-
-
-def child_generator(stream: np.random.Generator) -> np.random.Generator:
-    """A generator for one use of unknown length, so that ``stream`` always moves on by one."""
-    return np.random.default_rng(int(stream.integers(2**63)))
 
 
 def _box(values: FloatArray, low: float) -> NDArray[np.float32]:

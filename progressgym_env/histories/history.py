@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from progressgym_env.errors import HistoryError, InvalidArgumentError, unknown_name
+from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.histories.folder import (
     ADAPTERS,
     HISTORY_FILE,
@@ -43,17 +41,12 @@ if TYPE_CHECKING:
     from progressgym_env.models.language import LanguageHost
 
 __all__ = [
-    "HISTORIES",
     "History",
     "ModelSource",
-    "load",
     "read_history",
     "remeasure",
     "write_history",
 ]
-
-HISTORIES = ("embedded",)
-"""Histories known by name. A path to a history folder works wherever a name does."""
 
 
 class ModelSource(Protocol):
@@ -77,7 +70,6 @@ class History:
         name: for tables and run folders.
         names: the centuries' names, oldest first.
         questions: the question set the records were measured with.
-        records: everything measured.
         provenance: where the history comes from; ``provenance["synthetic"]`` is true for
             invented ones.
         digest: SHA-256 that identifies the history.
@@ -102,7 +94,7 @@ class History:
         self.name = name
         self.names = names
         self.questions = questions
-        self.records = records
+        self._records = records
         self.provenance = dict(provenance)
         self._source = source
         self._digest = digest
@@ -111,6 +103,11 @@ class History:
     def n_centuries(self) -> int:
         """How many centuries there are."""
         return len(self.names)
+
+    @property
+    def records(self) -> Records:
+        """Everything measured."""
+        return self._records
 
     @property
     def values(self) -> FloatArray:
@@ -224,35 +221,6 @@ class _AdapterSource:
 
     def release(self) -> None:
         self._hosts.clear()
-
-
-def load(history: str | Path | History) -> History:
-    """The history of this name, or in this folder; a ``History`` is returned as it is.
-
-    Raises:
-        InvalidArgumentError: neither a name, nor a path, nor a ``History``.
-        UnknownNameError: neither a known name nor a folder.
-        HistoryError: the folder is incomplete, damaged, of another format version, or its records
-            were measured with other questions.
-    """
-    if isinstance(history, History):
-        return history
-    if not isinstance(history, str | os.PathLike):
-        raise InvalidArgumentError(
-            f"history={history!r} must be a name ({', '.join(HISTORIES)}), the path of a history "
-            "folder, or a History"
-        )
-    if isinstance(history, str) and history in HISTORIES:
-        return _load_named(history)
-    path = Path(history)
-    if path.is_dir():
-        return read_history(path)
-    raise unknown_name("history", str(history), [*HISTORIES, "PATH to a history folder"])
-
-
-@lru_cache(maxsize=4)
-def _load_named(name: str) -> History:
-    return read_history(Path(str(files(f"progressgym_env.histories.{name}") / "data")))
 
 
 def read_history(folder: Path, questions: QuestionSet | None = None) -> History:

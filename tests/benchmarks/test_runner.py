@@ -20,7 +20,7 @@ from progressgym_env.benchmarks.runner import RunConfig, RunResult, available_co
 from progressgym_env.benchmarks.tables import run_title
 from progressgym_env.errors import HistoryError, InvalidArgumentError, UnknownNameError
 from progressgym_env.files import new_folder
-from progressgym_env.histories.history import load
+from progressgym_env.histories.loading import load
 from progressgym_env.scoring import predict_score
 from tests.benchmarks.damaged import damaged_history
 

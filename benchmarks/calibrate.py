@@ -1,0 +1,226 @@
+"""Fit the simulation to recorded training of language models, and check it.
+
+Run as a program, in three steps::
+
+    python -m progressgym_env.benchmarks.calibrate record --out RECORDINGS
+    python -m progressgym_env.benchmarks.calibrate fit RECORDINGS
+    python -m progressgym_env.benchmarks.calibrate check RECORDINGS
+
+``record`` trains the embedded language models on varied proposals and plays episodes with them (an
+hour or two on two cores); ``fit`` writes ``models/data/simulated.json``; ``check`` compares, on
+the episodes, which no fit has seen, what the simulation predicts with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from progressgym_env.benchmarks.recordings import KINDS, Recordings
+from progressgym_env.histories.history import History
+from progressgym_env.models.simulated import FULL_UPDATE
+from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY
+from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.logits import from_logits, log_odds, pair_directions
+from progressgym_env.values.questions import QuestionSet
+
+__all__ = ["Fit", "fit_imitation", "fit_update", "fitted"]
+
+# Components that share their numbers: the three directions that change most, each its own; all
+# other two-way ones; the mean of the views' logits, which means nothing; and their contrasts.
+_TIED = np.array([0, 1, 2] + [3] * (N_TWO_WAY - 3) + [4] + [5] * 3)
+_STEPS, _RATE, _FOLDS = 600, 0.03, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted law and how well it does on chains of trainings that were left out.
+
+    Attributes:
+        law: as ``models/data/simulated.json`` holds it.
+        correlation: between predicted and measured changes of the embedding.
+        error: root mean square error of the predicted embedding.
+        n: how many trainings were fitted.
+    """
+
+    law: dict[str, Any]
+    correlation: float
+    error: float
+    n: int
+
+
+def fit_update(recordings: Recordings, questions: QuestionSet, kind: str) -> Fit:
+    """The law of ``"dpo"`` or ``"sft"``."""
+    rows = np.flatnonzero(recordings.update_kind == KINDS.index(kind))
+    directions = pair_directions(questions.pairs)
+    copies = recordings.copies[rows].astype(np.float64)
+    force = copies @ directions / np.abs(directions).sum(axis=0)
+    n = np.abs(copies).sum(axis=1, keepdims=True)
+    rows, force, n = (array[n[:, 0] > 0] for array in (rows, force, n))
+    logits = log_odds(recordings.update_values[rows])
+    before, change = logits[:, 0], logits[:, 1] - logits[:, 0]
+    basis = _basis(change)
+    f, z, size = _tensor(force), _tensor(before), _tensor(n / FULL_UPDATE)
+
+    def start() -> dict[str, Tensor]:
+        return {**_law_start(), "floor": torch.tensor(-1.0), "power": torch.tensor(-2.0),
+                "haste": torch.tensor(0.0)}  # fmt: skip
+
+    def predict(p: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        rms = torch.sqrt((f[i] ** 2).mean(dim=1, keepdim=True) + p["floor"].exp() ** 2)
+        scale = size[i].clamp(min=0.01) ** p["power"].exp() * p["floor"].exp() / rms
+        amount = torch.tanh(p["haste"].exp() * size[i])
+        return _response(p, z[i], f[i] * scale, amount, basis)
+
+    found, residual, scores = _fit(predict, start, before, change, recordings.update_chain[rows])
+    law = {
+        "law": _law(found, basis, residual / np.sqrt(n / FULL_UPDATE)),
+        **{name: float(found[name].exp()) for name in ("floor", "power", "haste")},
+    }
+    return Fit(law, *scores, len(rows))
+
+
+def fit_imitation(recordings: Recordings) -> Fit:
+    """The law of imitation, given what the speaker values (not what was said by chance)."""
+    logits = log_odds(recordings.influence_values)
+    before, change = logits[:, 0], logits[:, 1] - logits[:, 0]
+    basis = _basis(change)
+    gap = recordings.speaker_values - recordings.influence_values[:, 0]
+    f, z, epochs = _tensor(gap), _tensor(before), _tensor(recordings.epochs[:, None])
+
+    def start() -> dict[str, Tensor]:
+        return {**_law_start(), "rate": torch.tensor(0.0)}
+
+    def predict(p: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        amount = 1 - torch.exp(-p["rate"].exp() * epochs[i])
+        return amount * _response(p, z[i], f[i], torch.tensor(1.0), basis)
+
+    found, residual, scores = _fit(predict, start, before, change, recordings.influence_chain)
+    rate = float(found["rate"].exp())
+    amount = np.sqrt(1 - np.exp(-rate * recordings.epochs[:, None]))
+    return Fit({"law": _law(found, basis, residual / amount), "rate": rate}, *scores, len(gap))
+
+
+def fitted(recordings: Recordings, history: History) -> tuple[dict[str, Any], dict[str, Fit]]:
+    """Everything that ``models/data/simulated.json`` holds, and the fits it is made of."""
+    fits = {kind: fit_update(recordings, history.questions, kind) for kind in KINDS}
+    fits["imitation"] = fit_imitation(recordings)
+    directions = pair_directions(history.questions.pairs)
+    margins = 2 * np.arctanh(np.clip(history.preferences, -0.998, 0.998))
+    offsets = (margins - log_odds(history.values) @ directions.T).mean(axis=0)
+    spread = np.sqrt(history.values * (1 - history.values))
+    content = {
+        "updates": {kind: fits[kind].law for kind in KINDS},
+        "imitation": fits["imitation"].law,
+        "offset_scale": round(float(offsets.std()), 4),
+        "error_scale": np.round((history.standard_errors / spread).mean(axis=0), 4).tolist(),
+        "fit": {
+            name: {"n": fit.n, "correlation": round(fit.correlation, 4),
+                   "root_mean_square_error": round(fit.error, 4)}
+            for name, fit in fits.items()
+        },
+        "history": history.name,
+        "history_digest": history.digest,
+    }  # fmt: skip
+    return content, fits
+
+
+def _basis(change: FloatArray) -> FloatArray:
+    """(19, 19), orthonormal columns: what two-way dimensions did together, and the views apart."""
+    basis = np.zeros((N_DIMENSIONS, N_DIMENSIONS))
+    basis[:N_TWO_WAY, :N_TWO_WAY] = np.linalg.svd(change[:, :N_TWO_WAY], full_matrices=False)[2].T
+    n_views = N_DIMENSIONS - N_TWO_WAY
+    basis[N_TWO_WAY:, N_TWO_WAY:] = np.linalg.svd(np.ones((1, n_views)))[2].T
+    return basis
+
+
+def _law_start() -> dict[str, Tensor]:
+    n = int(_TIED.max()) + 1
+    return {
+        "gain": torch.full((n,), -1.0),
+        "saturation": torch.full((n,), 0.9),
+        "decay": torch.zeros(n),
+        "unrest": torch.zeros(n),
+    }
+
+
+def _response(
+    p: Mapping[str, Tensor], logits: Tensor, force: Tensor, amount: Tensor, basis: FloatArray
+) -> Tensor:
+    """The arithmetic of ``models.simulated.Law``, for gradients; a test compares the two."""
+    columns = _tensor(basis)
+    push = p["gain"].exp()[_TIED] * (force @ columns)
+    saturation = p["saturation"].exp()[_TIED]
+    strength = torch.sqrt((force**2).mean(dim=1, keepdim=True))
+    lost = (p["decay"][_TIED] * amount + p["unrest"][_TIED] * strength) * (logits @ columns)
+    return (saturation * torch.tanh(push / saturation) - lost) @ columns.T
+
+
+def _fit(
+    predict: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+    start: Callable[[], dict[str, Tensor]],
+    before: FloatArray,
+    change: FloatArray,
+    chains: NDArray[Any],
+) -> tuple[dict[str, Tensor], FloatArray, tuple[float, float]]:
+    """Parameters of a fit to everything; and, each chain predicted without it, what is left over,
+    the correlation of changes of the embedding, and their root mean square error.
+    """
+    measured, everything = _tensor(change), np.arange(len(change))
+    predicted = np.zeros_like(change)
+    folds = np.unique(chains, return_inverse=True)[1] % _FOLDS
+    for fold in range(_FOLDS):
+        out = folds == fold
+        found = _descended(predict, start(), measured, everything[~out])
+        predicted[out] = predict(found, torch.tensor(everything[out])).numpy()
+    found = _descended(predict, start(), measured, everything)
+    moves = _values(before + predicted) - _values(before)
+    real = _values(before + change) - _values(before)
+    correlation = float(np.corrcoef(moves.ravel(), real.ravel())[0, 1])
+    error = float(np.sqrt(np.square(moves - real).mean()))
+    return found, change - predicted, (correlation, error)
+
+
+def _descended(
+    predict: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+    parameters: dict[str, Tensor],
+    measured: Tensor,
+    rows: NDArray[Any],
+) -> dict[str, Tensor]:
+    own = {name: p.double().requires_grad_() for name, p in parameters.items()}
+    optimiser = torch.optim.Adam(list(own.values()), lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
+    chosen = torch.tensor(rows)
+    for _ in range(_STEPS):
+        loss = torch.nn.functional.huber_loss(predict(own, chosen), measured[chosen], delta=0.5)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    return {name: p.detach() for name, p in own.items()}
+
+
+def _law(found: Mapping[str, Tensor], basis: FloatArray, residual: FloatArray) -> dict[str, Any]:
+    numbers = {
+        "basis": basis,
+        "gain": found["gain"].exp()[_TIED].numpy(),
+        "saturation": found["saturation"].exp()[_TIED].numpy(),
+        "decay": found["decay"][_TIED].numpy(),
+        "unrest": found["unrest"][_TIED].numpy(),
+        "noise": np.linalg.cholesky(np.cov(residual.T) + 1e-6 * np.eye(N_DIMENSIONS)),
+    }
+    return {name: np.round(array, 5).tolist() for name, array in numbers.items()}
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.tensor(np.asarray(array), dtype=torch.float64)
+
+
+def _values(logits: FloatArray) -> FloatArray:
+    return from_logits(logits)

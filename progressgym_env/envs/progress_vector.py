@@ -1,0 +1,333 @@
+"""The frame of a vector environment: many simulated episodes, with NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space, create_empty_array
+from numpy.typing import NDArray
+
+from progressgym_env.arguments import check_choice, check_integer
+from progressgym_env.envs.arguments import check_actions, refuse_unknown_arguments
+from progressgym_env.envs.simulated_batch import Rows, SimulatedBatch, blocks
+from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES, action_space, observation_space
+from progressgym_env.envs.worlds import Influence
+from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.histories.history import History
+from progressgym_env.histories.loading import load
+from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.scoring import unit
+from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.logits import from_logits
+from progressgym_env.values.questions import QuestionSet
+
+__all__ = ["ProgressVectorEnv"]
+
+Infos = dict[str, Any]
+Batch = dict[str, NDArray[Any]]
+
+
+class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
+    """``num_envs`` simulated episodes of one challenge, stepped together.
+
+    Row i does what the single environment does after ``reset(seed=seed + i)``: the two share their
+    arithmetic. Observations are those of the single environment, batched. ``infos`` hold what costs
+    no text: ``n_examples``, and at the end of an episode ``score``; what the judge says is in the
+    observation.
+
+    Args:
+        num_envs: N, 1 or more.
+        history: ``"simulated"``, ``"simulated-train"``, ``"simulated-test"``,
+            ``"simulated-embedded"`` or a ``SimulatedHistories``.
+        update: ``"sft"`` or ``"dpo"``.
+        update_from: ``"current"`` or ``"initial"``.
+        dialogue_samples: replies shown, 1 to 16.
+        render_mode: None; a single environment renders.
+        device: for the interface; the simulation runs on the CPU.
+        autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"`` (or Gymnasium's
+            ``AutoresetMode``): what happens to an episode that has ended.
+        copy: whether every observation is a copy. False hands out the environment's own arrays,
+            which the next step overwrites: faster, for whoever copies anyway.
+
+    Raises:
+        InvalidArgumentError: an argument is out of range, or the history cannot be batched.
+        UnknownNameError: an argument, history or update does not exist.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it so
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+    challenge: ClassVar[str]
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        history: str | Path | History | SimulatedHistories = "embedded",
+        *,
+        update: str = "dpo",
+        update_from: str = "current",
+        dialogue_samples: int = 4,
+        render_mode: str | None = None,
+        device: str = "auto",
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        **unknown: object,
+    ) -> None:
+        refuse_unknown_arguments(type(self), unknown)
+        self.num_envs = check_integer("num_envs", num_envs, 1)
+        if render_mode is not None:
+            raise InvalidArgumentError(
+                f"render_mode={render_mode!r}: vector environments do not render; render one "
+                "episode with gymnasium.make(..., render_mode=...) and the same seed"
+            )
+        self.render_mode = None
+        self._mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self._mode}
+        histories = _batchable(history)
+        samples = check_integer("dialogue_samples", dialogue_samples, 1, MAX_DIALOGUE_SAMPLES)
+        self.questions: QuestionSet = histories.questions
+        self.n_centuries: int = histories.n_centuries
+        self._batch = SimulatedBatch(
+            histories,
+            self.num_envs,
+            update=update,
+            from_initial=check_choice("update_from", update_from, ("current", "initial"))
+            == "initial",
+            n_samples=samples,
+            influence=self._influence,
+        )
+        n, n_pairs = self.num_envs, len(self.questions.pairs)
+        self.single_observation_space = observation_space(self.n_centuries, n_pairs, samples)
+        self.single_action_space = action_space(n_pairs)
+        self.observation_space = batch_space(self.single_observation_space, n)
+        self.action_space = batch_space(self.single_action_space, n)
+
+        self._copy = copy
+        self._observation = cast(Batch, create_empty_array(self.single_observation_space, n))
+        self._rngs: list[np.random.Generator] = []
+        self._units = np.zeros((n, self.n_centuries, self._batch.values.shape[-1]))
+        # SAME_STEP: the observations with which episodes last ended, as a batch.
+        self.final_observation: Batch | None = None
+        self._century = np.zeros(n, dtype=np.intp)
+        self._returns = np.zeros(n)
+        # Which rows have no episode to go on with.
+        self._ended = np.ones(n, dtype=bool)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an episode takes."""
+        return self.n_centuries - 1
+
+    @property
+    def values(self) -> FloatArray:
+        """(N, T, 19) float64, the embeddings of every row's centuries (a copy): the truth that
+        scores are made of, for oracles and analyses. No observation holds it.
+        """
+        return self._batch.values.copy()
+
+    @property
+    def history_seeds(self) -> NDArray[np.int64]:
+        """(N,) the numbers that name the rows' histories (a copy)."""
+        return self._batch.history_seeds.copy()
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Batch, Infos]:
+        """Start all episodes, or those of ``options["reset_mask"]``.
+
+        Args:
+            seed: row i gets ``seed + i``, or ``seed[i]``; None continues the present generators.
+            options: ``"history_seed"``, one for all rows or one a row; ``"family"``;
+                ``"reset_mask"``, (N,) bool.
+
+        Raises:
+            InvalidArgumentError: seeds or options of another number or kind.
+            UnknownNameError: another option.
+        """
+        given = dict(options or {})
+        rows = _masked(given.pop("reset_mask", None), self.num_envs)
+        if len(rows) < self.num_envs and not self._rngs:
+            raise ResetNeeded("there are no episodes yet; reset all rows before resetting some")
+        self._seed(seed, rows)
+        self._begin(rows, given)
+        return self._handed_out(), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Step every row.
+
+        Args:
+            actions: (N, n_pairs) in [-1, 1].
+
+        Returns:
+            Observations; (N,) rewards, float64; (N,) terminations and truncations (none); infos.
+
+        Raises:
+            InvalidActionError: naming the first bad row and entry; nothing was done.
+            ResetNeeded: before the first reset; with autoreset disabled, after an episode's end.
+        """
+        proposals = check_actions(actions, (self.num_envs, len(self.questions.pairs)))
+        n = self.num_envs
+        if not self._rngs:
+            raise ResetNeeded("there are no episodes yet; call reset() before step()")
+        if self._mode == AutoresetMode.DISABLED and self._ended.any():
+            raise ResetNeeded(
+                f"the episodes of rows {np.flatnonzero(self._ended).tolist()} have ended; reset "
+                "them with options={'reset_mask': mask} before step()"
+            )
+        running = np.flatnonzero(~self._ended)
+        rewards, n_examples = np.zeros(n), np.zeros(n, dtype=np.int64)
+        for rows in blocks(running, n):
+            n_examples[rows] = self._advance(rows, proposals, rewards)
+        self._returns += rewards
+        terminated = np.zeros(n, dtype=bool)
+        terminated[running] = self._batch.n_done[running] == self.n_steps
+        infos: Infos = {}
+        if len(running):
+            infos = {"n_examples": n_examples, "_n_examples": ~self._ended}
+        if len(running) < n:
+            self._begin(np.flatnonzero(self._ended), {})
+        self._ended = terminated.copy()
+        if terminated.any():
+            self._tell_ends(terminated, infos)
+        return self._handed_out(), rewards, terminated, np.zeros(n, dtype=bool), infos
+
+    @property
+    def _influence(self) -> Influence | None:
+        return None
+
+    def _paid(self, rows: Rows, examinee: FloatArray, century: NDArray[np.intp]) -> FloatArray:
+        """(rows,), what a step pays, given the examinee's embedding after it."""
+        raise NotImplementedError
+
+    def _advance(self, rows: Rows, proposals: NDArray[Any], rewards: FloatArray) -> NDArray[Any]:
+        batch, century = self._batch, self._century[rows]
+        n_examples = batch.train(rows, proposals[rows])
+        batch.influenced(rows, century)
+        examinee = from_logits(batch.examinee[rows])
+        rewards[rows] = self._paid(rows, examinee, century)
+        batch.n_done[rows] += 1
+        self._century[rows] = np.minimum(century + 1, self.n_centuries - 1)
+        self._observe(rows, examinee)
+        return n_examples
+
+    def _observe(self, rows: Rows, examinee: FloatArray) -> None:
+        batch, out, century = self._batch, self._observation, self._century[rows]
+        judge = batch.judge_logits(rows, century)
+        if batch.influence is None:
+            values = batch.values[rows][np.arange(len(century)), century]
+        else:
+            values = from_logits(judge)
+        out["century"][rows] = century
+        out["judge_values"][rows] = values
+        out["examinee_values"][rows] = examinee
+        if isinstance(rows, slice):
+            preferences, dialogue = out["preferences"][rows], out["dialogue"][rows]
+        else:
+            preferences = np.empty_like(out["preferences"][rows])
+            dialogue = np.empty_like(out["dialogue"][rows])
+        asked, taken = batch.elicited(rows, judge, values, preferences)
+        batch.encoded(asked, taken, dialogue)
+        if not isinstance(rows, slice):
+            out["preferences"][rows], out["dialogue"][rows] = preferences, dialogue
+
+    def _begin(self, rows: NDArray[np.intp], options: Mapping[str, Any]) -> None:
+        self._batch.begin(rows.tolist(), self._rngs, options)
+        self._century[rows] = 1
+        self._returns[rows] = 0.0
+        self._ended[rows] = False
+        for block in blocks(rows, self.num_envs):
+            self._units[block] = unit(self._batch.values[block])
+            self._observe(block, self._batch.values[block][:, 0])
+
+    def _tell_ends(self, terminated: NDArray[np.bool_], infos: Infos) -> None:
+        ends: Infos = {"score": np.where(terminated, self._returns, 0.0), "_score": terminated}
+        if self._mode != AutoresetMode.SAME_STEP:
+            infos.update(ends)
+            return
+        # As Gymnasium batches them: the last observations of the old episodes, and their infos.
+        self.final_observation = {key: array.copy() for key, array in self._observation.items()}
+        infos["final_obs"] = _apart(self.final_observation, terminated)
+        infos["_final_obs"] = terminated
+        infos["final_info"] = {
+            **ends,
+            "n_examples": np.where(terminated, infos["n_examples"], 0),
+            "_n_examples": terminated,
+        }
+        infos["_final_info"] = terminated
+        told = infos.pop("_n_examples") & ~terminated
+        if told.any():
+            infos["n_examples"], infos["_n_examples"] = infos["n_examples"] * told, told
+        else:
+            del infos["n_examples"]
+        self._begin(np.flatnonzero(terminated), {})
+
+    def _handed_out(self) -> Batch:
+        if not self._copy:
+            return self._observation
+        return {key: array.copy() for key, array in self._observation.items()}
+
+    def _seed(self, seed: int | Sequence[int | None] | None, rows: NDArray[np.intp]) -> None:
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [None if s is None else int(s) for s in seed]
+        if len(seeds) != self.num_envs:
+            raise InvalidArgumentError(
+                f"{len(seeds)} seeds for {self.num_envs} environments; give one a row, or one "
+                "number, which row i is added to"
+            )
+        if not self._rngs:
+            self._rngs = [seeding.np_random(s)[0] for s in seeds]
+        else:
+            for row in rows:
+                if seeds[row] is not None:
+                    self._rngs[row] = seeding.np_random(seeds[row])[0]
+
+
+def _apart(batch: Batch, mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """(N,) of object: the observations of the rows in ``mask``, each a dictionary; else None."""
+    apart = np.full(len(mask), None, dtype=object)
+    for row in np.flatnonzero(mask):
+        apart[row] = {key: array[row] for key, array in batch.items()}
+    return apart
+
+
+def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    names = [known.value for known in AutoresetMode]
+    return AutoresetMode(check_choice("autoreset_mode", getattr(mode, "value", mode), names))
+
+
+def _batchable(history: str | Path | History | SimulatedHistories) -> SimulatedHistories:
+    loaded = load(history)
+    if isinstance(loaded, SimulatedHistories):
+        return loaded
+    raise InvalidArgumentError(
+        f"history {loaded.name!r} has models that are trained one at a time and cannot be batched; "
+        "give history='simulated', or gymnasium.make_vec(..., vectorization_mode='sync') for one "
+        "environment after another"
+    )
+
+
+def _masked(mask: object, n: int) -> NDArray[np.intp]:
+    if mask is None:
+        return np.arange(n)
+    if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (n,)):
+        raise InvalidArgumentError(
+            f"reset_mask={mask!r} must be a boolean array of shape ({n},), one entry a row"
+        )
+    if not mask.any():
+        raise InvalidArgumentError("reset_mask is all False; set at least one row to True")
+    return np.flatnonzero(mask)

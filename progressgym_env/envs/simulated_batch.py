@@ -1,0 +1,253 @@
+"""Many simulated episodes at once: the arithmetic that single and vector environments share.
+
+Everything random of an episode is drawn at its start, from the environment's one generator, and no
+action changes how much: so an episode depends on its seed and its actions alone, and stepping a
+thousand of them takes no call per environment. Rows are worked on in blocks that fit the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from progressgym_env.envs.arguments import refuse_unknown_options
+from progressgym_env.envs.dialogue import encode_dialogue
+from progressgym_env.envs.worlds import MAX_COPIES, Influence
+from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.histories.family import Family, resolve_family
+from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.simulated import bearing_of, resolve_simulated_update
+from progressgym_env.models.speech import speech_of
+from progressgym_env.values.dimensions import N_DIMENSIONS
+from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.logits import from_logits
+from progressgym_env.words import PER_WORD, normal, uniform
+
+__all__ = ["OPTIONS", "Rows", "SimulatedBatch", "blocks"]
+
+OPTIONS = ("history_seed", "family")
+"""Reset options of simulated histories."""
+
+Rows: TypeAlias = slice | NDArray[np.intp]
+
+_BLOCK = 128
+
+
+def blocks(rows: NDArray[np.intp], n: int) -> Iterator[Rows]:
+    """``rows`` of ``n`` in pieces that fit the cache: slices where all are meant."""
+    if len(rows) == n:
+        for low in range(0, n, _BLOCK):
+            yield slice(low, min(low + _BLOCK, n))
+    else:
+        for low in range(0, len(rows), _BLOCK):
+            yield rows[low : low + _BLOCK]
+
+
+class SimulatedBatch:
+    """``n`` simulated episodes, a row each.
+
+    Args:
+        histories: where histories come from.
+        n: how many episodes run side by side.
+        update: ``"sft"`` or ``"dpo"``.
+        from_initial: whether every update starts from the people of the first century.
+        n_samples: replies shown.
+        influence: Coevolve: how the proxy learns; None elsewhere.
+
+    Attributes:
+        values: (n, T, 19) float64, the centuries' embeddings.
+        history_seeds: (n,) int64.
+        families: the family of every row.
+        examinee: (n, 19) float64, logits of the examinee; ``proxy`` likewise.
+        margins: (n, n_pairs) float32, what the judge last showed.
+
+    Raises:
+        InvalidArgumentError: the update is a user's own, which needs language models.
+    """
+
+    def __init__(
+        self,
+        histories: SimulatedHistories,
+        n: int,
+        *,
+        update: object,
+        from_initial: bool,
+        n_samples: int,
+        influence: Influence | None,
+    ) -> None:
+        self.histories, self.influence = histories, influence
+        self.parameters = histories.parameters
+        self._law = self.parameters.updates[resolve_simulated_update(update)]
+        self._from_initial = from_initial
+        questions = histories.questions
+        self._bearing, self._speech = bearing_of(questions), speech_of(questions)
+        self._spoken = encode_dialogue(self._speech.texts)
+        self._slots = self._speech.slots(n_samples)
+
+        n_centuries, n_pairs = histories.n_centuries, len(questions.pairs)
+        n_steps = n_centuries - 1
+        self.logits = np.zeros((n, n_centuries, N_DIMENSIONS), dtype=np.float32)
+        self.values = np.zeros((n, n_centuries, N_DIMENSIONS))
+        self.offsets = np.zeros((n, n_pairs), dtype=np.float32)
+        self.history_seeds = np.zeros(n, dtype=np.int64)
+        self.families: list[Family] = [histories.family] * n
+        self.examinee = np.zeros((n, N_DIMENSIONS))
+        self.proxy = np.zeros((n, N_DIMENSIONS))
+        self.margins = np.zeros((n, n_pairs), dtype=np.float32)
+        self.n_done = np.zeros(n, dtype=np.intp)
+        # An episode's randomness: a word for the history, then sixteen bits a number.
+        n_laws = 1 if influence is None else 3
+        shapes = {
+            "rounding": (n_steps, n_pairs),
+            "asking": (n_centuries, n_samples, 2),
+            "noise": (n_steps, n_laws, N_DIMENSIONS),
+        }
+        sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+        self._words = np.zeros((n, 1 - (-sum(sizes.values()) // PER_WORD)), dtype=np.uint64)
+        bits, start, streams = self._words.view(np.uint16), PER_WORD, {}
+        for name, shape in shapes.items():
+            streams[name] = bits[:, start : start + sizes[name]].reshape(n, *shape)
+            start += sizes[name]
+        self._rounding, self._asking = streams["rounding"], streams["asking"]
+        self._noise = streams["noise"]
+
+    def begin(
+        self,
+        rows: Sequence[int],
+        rngs: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start new episodes.
+
+        Args:
+            rows: which.
+            rngs: the generator of every environment, all ``n``.
+            options: ``"history_seed"`` fixes the history, ``"family"`` the family.
+
+        Raises:
+            UnknownNameError: another option, or an unknown family or parameter.
+            InvalidArgumentError: an option has no legal value.
+        """
+        fixed, family = self._checked(options)
+        words, n_words = self._words, self._words.shape[1]
+        for row in rows:
+            words[row] = rngs[row].bit_generator.random_raw(n_words)
+            self.families[row] = family or self.histories.family
+        index = np.asarray(rows, dtype=np.intp)
+        # Drawn always, so that fixing the history leaves the rest as it is.
+        drawn = self.histories.seeds_of(words[index, 0])
+        self.history_seeds[index] = drawn if fixed is None else np.array(fixed)[index]
+        for block in blocks(index, len(self.n_done)):
+            seeds = self.history_seeds[block].tolist()
+            logits, self.offsets[block] = self.histories.worlds(seeds, family)
+            self.logits[block] = logits
+            self.values[block] = from_logits(logits)
+            self.examinee[block] = self.proxy[block] = logits[:, 0]
+        self.n_done[index] = 0
+
+    def train(self, rows: Rows, proposals: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Update the examinees as proposed, (rows, n_pairs) in [-1, 1].
+
+        Returns:
+            (rows,), the number of examples of each update.
+        """
+        done = self.n_done[rows]
+        every = np.arange(len(done))
+        # |a|·5 rounded up or down, so that the expectation is exact; in float32, so that ±1/5,
+        # ±2/5 and so on are whole numbers of copies.
+        copies = np.abs(proposals)
+        copies *= np.float32(MAX_COPIES)
+        copies += uniform(self._rounding[rows][every, done])
+        np.floor(copies, out=copies)
+        np.minimum(copies, np.float32(MAX_COPIES), out=copies)
+        n_examples = copies.sum(axis=1)
+        np.copysign(copies, proposals, out=copies)
+        start = self.logits[rows][:, 0].astype(np.float64) if self._from_initial else None
+        self.examinee[rows] = self._law.changed(
+            self.examinee[rows] if start is None else start,
+            self._bearing.force(copies),
+            n_examples,
+            normal(self._noise[rows][every, done, 0]),
+        )
+        return np.asarray(n_examples, dtype=np.int64)
+
+    def influenced(self, rows: Rows, centuries: NDArray[np.intp]) -> None:
+        """Let the people of ``centuries``, (rows,), and then the examinees influence proxies."""
+        if self.influence is None:
+            return
+        done, law = self.n_done[rows], self.parameters.imitation
+        every = np.arange(len(done))
+        noise = normal(self._noise[rows][every, done])
+        proxy = law.changed(
+            self.proxy[rows],
+            self.values[rows][every, centuries],
+            self.influence.history_epochs,
+            noise[:, 1],
+        )
+        self.proxy[rows] = law.changed(
+            proxy, from_logits(self.examinee[rows]), self.influence.examinee_epochs, noise[:, 2]
+        )
+
+    def judge_logits(self, rows: Rows, centuries: NDArray[np.intp]) -> NDArray[Any]:
+        """(rows, 19) logits of the judge: the proxy in Coevolve, else the people."""
+        if self.influence is not None:
+            return self.proxy[rows]
+        judge: NDArray[Any] = self.logits[rows][np.arange(len(centuries)), centuries]
+        return judge
+
+    def elicited(
+        self,
+        rows: Rows,
+        judge: NDArray[Any],
+        values: FloatArray,
+        preferences: NDArray[np.float32],
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Let the judge answer: margins into ``preferences``, and what it says.
+
+        Args:
+            rows: which.
+            judge: (rows, 19) logits.
+            values: (rows, 19), its embedding.
+            preferences: (rows, n_pairs), filled.
+
+        Returns:
+            The training questions asked, and the options taken, (rows, n_samples) each.
+        """
+        np.matmul(judge.astype(np.float32), self._bearing.directions.T, out=preferences)
+        preferences += self.offsets[rows]
+        preferences *= np.float32(0.5)
+        np.tanh(preferences, out=preferences)
+        done = self.n_done[rows]
+        draws = uniform(self._asking[rows][np.arange(len(done)), done])
+        asked = self._slots.pick(draws[..., 0])
+        return asked, self._speech.taken(asked, preferences, values, draws[..., 1])
+
+    def encoded(
+        self, asked: NDArray[np.intp], taken: NDArray[np.intp], out: NDArray[np.uint8]
+    ) -> None:
+        """Replies as bytes, (rows, n_samples, 256), into ``out``."""
+        np.take(self._spoken, self._speech.row(asked, taken), axis=0, out=out, mode="clip")
+
+    def said(self, asked: Sequence[int], taken: Sequence[int]) -> tuple[list[str], list[str]]:
+        """Prompts and replies as texts."""
+        rows = self._speech.row(np.array(asked), np.array(taken)).tolist()
+        return [self._speech.prompts[q] for q in asked], [self._speech.texts[r] for r in rows]
+
+    def _checked(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Family | None]:
+        """The history seed of every row, and the family, if they are given."""
+        refuse_unknown_options(options, OPTIONS)
+        given, n = options or {}, len(self.n_done)
+        seeds, family = given.get("history_seed"), given.get("family")
+        chosen = None if family is None else resolve_family(family)
+        if seeds is None:
+            return None, chosen
+        if np.ndim(seeds) == 0:
+            return [self.histories.check_seed(seeds)] * n, chosen
+        if len(seeds) != n:
+            raise InvalidArgumentError(
+                f"{len(seeds)} history seeds for {n} environments; give one for all, or one a row"
+            )
+        return [self.histories.check_seed(seed) for seed in seeds], chosen

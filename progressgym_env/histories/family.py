@@ -1,0 +1,241 @@
+"""Families of invented histories: how values move when they are drawn at random.
+
+A path of one dimension, in logits, is a start plus up to two transitions (logistic steps: slow
+ones are drifts, middling ones S-curves, steep ones breaks), plus a random walk with momentum, plus
+a share of what its leader did some centuries before. All of it is bounded, as probabilities are.
+
+Three things make tomorrow more than a straight line from today, as in real change of values:
+S-curves saturate; a break announces itself, by a step against its own direction in the century
+before; and some dimensions lead others. The curves are invented and claim nothing about history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from progressgym_env.arguments import check_number
+from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.values.dimensions import N_DIMENSIONS, dimension_index
+
+__all__ = ["FAMILIES", "LEADERS", "Family", "n_normals", "n_uniforms", "paths", "resolve_family"]
+
+LEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "fairness": ("freedom", "kill", "cheat"),
+        "care": ("pain", "disable"),
+        "authority": ("loyalty", "duty", "law"),
+        "purity": ("pleasure", "promise"),
+    }
+)
+"""Dimension → the dimensions that may follow it, some centuries later."""
+
+_LEADER_OF = {
+    dimension_index(follower): (group, dimension_index(leader))
+    for group, (leader, followers) in enumerate(LEADERS.items())
+    for follower in followers
+}
+_FOLLOWERS = np.array(list(_LEADER_OF))
+_GROUPS = np.array([group for group, _ in _LEADER_OF.values()])
+_LED_BY = np.array([leader for _, leader in _LEADER_OF.values()])
+
+# Per dimension: start, goal, depth of the return; and change?, kind, centre, width, return?, when.
+_NORMALS, _UNIFORMS = 3, 6
+_LEAD_UNIFORMS = 3  # Per group: active?, lag, strength.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Parameters of a family; shares and chances are in [0, 1], the rest in logits or centuries.
+
+    Attributes:
+        level: how far from the middle values start and go: from one side to the other, > 0.
+        change: chance that a dimension makes a transition at all.
+        breaks: share of transitions that are breaks (a fraction of a century wide).
+        curves: share of transitions that are S-curves (a few centuries wide); the rest are drifts.
+        reversals: chance that a transition is taken back later, by half or more.
+        herald: step against the direction of a break in the century before, as a share of it.
+        shock: size of the random walk's steps, ≥ 0.
+        momentum: how much of a step of the random walk lasts into the next, in [0, 1).
+        leads: chance that a leader is followed.
+        follow: how far followers go with their leader, as a share, ≥ 0.
+        bound: largest logit, > 0.
+    """
+
+    level: float = 1.3
+    change: float = 0.9
+    breaks: float = 0.2
+    curves: float = 0.6
+    reversals: float = 0.2
+    herald: float = 0.4
+    shock: float = 0.03
+    momentum: float = 0.6
+    leads: float = 0.8
+    follow: float = 1.0
+    bound: float = 2.8
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            above = entry.name in ("level", "bound")
+            object.__setattr__(self, entry.name, check_number(entry.name, value, 0.0, above=above))
+        for name in ("change", "breaks", "curves", "reversals", "leads", "momentum"):
+            if getattr(self, name) > 1 or (name == "momentum" and self.momentum == 1):
+                raise InvalidArgumentError(f"{name}={getattr(self, name)!r} must be from 0 to 1")
+        if self.breaks + self.curves > 1:
+            raise InvalidArgumentError(
+                f"breaks={self.breaks} and curves={self.curves} are shares of all transitions; "
+                "their sum must be 1 at most (the rest are drifts)"
+            )
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "varied": Family(),
+        "linear": Family(breaks=0, curves=0, reversals=0, herald=0, shock=0, leads=0),
+        "curves": Family(breaks=0, curves=1, reversals=0, leads=0),
+        "breaks": Family(breaks=1, curves=0, reversals=0, leads=0),
+        "leads": Family(change=0.7, reversals=0, leads=1),
+        "reversals": Family(breaks=0.2, curves=0.8, reversals=1, leads=0),
+        "still": Family(change=0, shock=0.04, leads=0),
+    }
+)
+"""Families by name; ``"varied"`` mixes all kinds of change and is the default."""
+
+
+def resolve_family(family: str | Mapping[str, float] | Family) -> Family:
+    """The family of this name, with these parameters, or ``family`` itself.
+
+    Raises:
+        UnknownNameError: there is no such family or parameter.
+        InvalidArgumentError: a parameter is out of range, or ``family`` is something else.
+    """
+    if isinstance(family, Family):
+        return family
+    if isinstance(family, str):
+        if family not in FAMILIES:
+            raise unknown_name("family", family, FAMILIES)
+        return FAMILIES[family]
+    if not isinstance(family, Mapping):
+        raise InvalidArgumentError(
+            f"family={family!r} must be a name ({', '.join(FAMILIES)}), a mapping of parameters, "
+            "or a Family"
+        )
+    known = [entry.name for entry in fields(Family)]
+    for name in family:
+        if name not in known:
+            raise unknown_name("parameter of a family", name, known)
+    return Family(**family)
+
+
+def n_normals(n_centuries: int) -> int:
+    """Standard normal numbers that one history takes."""
+    return N_DIMENSIONS * (_NORMALS + n_centuries - 1)
+
+
+def n_uniforms() -> int:
+    """Uniform numbers that one history takes."""
+    return N_DIMENSIONS * _UNIFORMS + len(LEADERS) * _LEAD_UNIFORMS
+
+
+def paths(
+    family: Family,
+    n_centuries: int,
+    normals: NDArray[np.float32],
+    uniforms: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Logits of histories, made of random numbers.
+
+    Args:
+        family: the parameters.
+        n_centuries: T, length of the histories.
+        normals: (n, ``n_normals(T)``) standard normal.
+        uniforms: (n, ``n_uniforms()``) in [0, 1).
+
+    Returns:
+        (n, T, 19) float32: log-odds of two-way dimensions, log-weights of world views.
+    """
+    split = N_DIMENSIONS * _NORMALS
+    start, goal, depth = np.moveaxis(normals[:, :split].reshape(-1, _NORMALS, N_DIMENSIONS), 1, 0)
+    shocks = normals[:, split:].reshape(-1, n_centuries - 1, N_DIMENSIONS)
+    split = N_DIMENSIONS * _UNIFORMS
+    chances = np.moveaxis(uniforms[:, :split].reshape(-1, _UNIFORMS, N_DIMENSIONS), 1, 0)
+    leads = uniforms[:, split:].reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
+
+    logits = _transitions(family, n_centuries, start, goal, depth, chances)
+    _add_walk(family, logits, shocks)
+    _add_followers(family, logits, leads)
+    logits /= family.bound
+    np.tanh(logits, out=logits)
+    logits *= family.bound
+    return logits
+
+
+def _transitions(
+    family: Family,
+    n_centuries: int,
+    start: NDArray[np.float32],
+    goal: NDArray[np.float32],
+    depth: NDArray[np.float32],
+    chances: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(n, T, 19): starts, transitions, what is taken back of them, and heralds of breaks."""
+    changes, kind, centre, width, returns, when = chances
+    last = n_centuries - 1
+    is_break = kind < family.breaks
+    is_curve = ~is_break & (kind < family.breaks + family.curves)
+    widths = np.where(is_break, 0.08, np.where(is_curve, 0.5 + 0.7 * width, 1.5 + 2.0 * width))
+    # A break falls between two centuries, so that it is seen whole at once.
+    centres = 0.5 + last * centre
+    centres = np.where(is_break, np.floor(centres) + 0.5, centres)
+    side = np.copysign(np.float32(0.75), start)
+    starts = family.level * (side + 0.35 * start)
+    size = (family.level * (0.3 * goal - side) - starts) * (changes < family.change)
+    back = -size * (0.75 + 0.25 * np.tanh(depth)) * (returns < family.reversals)
+    times = np.arange(n_centuries, dtype=np.float32)[:, None]
+    logits = np.multiply(size[:, None], _risen(times, centres, widths))
+    logits += back[:, None] * _risen(times, centres + 2.0 + 2.0 * when, widths)
+    logits += starts[:, None]
+    before = (times == (centres - 0.5)[:, None]) & is_break[:, None]
+    logits -= before * (family.herald * size)[:, None]
+    return np.asarray(logits, dtype=np.float32)
+
+
+def _risen(
+    times: NDArray[np.float32], centres: NDArray[np.float32], widths: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n, T, 19): how much of a logistic step is made since the first century."""
+    half = np.float32(0.5) / widths
+    steps = np.tanh((times - centres[:, None]) * half[:, None])
+    steps -= steps[:, :1].copy()
+    return np.asarray(steps * np.float32(0.5), dtype=np.float32)
+
+
+def _add_walk(family: Family, logits: NDArray[np.float32], shocks: NDArray[np.float32]) -> None:
+    velocity = np.zeros_like(logits[:, 0])
+    position = np.zeros_like(velocity)
+    for t in range(shocks.shape[1]):
+        velocity *= np.float32(family.momentum)
+        velocity += np.float32(family.shock) * shocks[:, t]
+        position += velocity
+        logits[:, t + 1] += position
+
+
+def _add_followers(family: Family, logits: NDArray[np.float32], leads: NDArray[np.float32]) -> None:
+    """A follower goes its leader's way one or two centuries later, and half of its own."""
+    active = leads[:, :, 0] < family.leads
+    strength = np.where(active, family.follow * (0.6 + 0.4 * leads[:, :, 2]), 0.0)[:, _GROUPS]
+    strength = strength.astype(np.float32)[:, None]
+    moved = logits[:, :, _LED_BY] - logits[:, :1, _LED_BY]
+    late = np.zeros_like(moved)
+    late[:, 1:] = moved[:, :-1]
+    later = np.zeros_like(moved)
+    later[:, 2:] = moved[:, :-2]
+    led = np.where((leads[:, :, 1] < 0.5)[:, None, _GROUPS], late, later)
+    own = logits[:, :, _FOLLOWERS]
+    kept = own[:, :1] + (own - own[:, :1]) * (1 - np.float32(0.5) * (strength > 0))
+    logits[:, :, _FOLLOWERS] = kept + strength * led

@@ -1,0 +1,64 @@
+"""Values as logits, and how training pairs bear on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY, dimension_index
+from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.questions import Pair
+
+__all__ = ["EDGE", "from_logits", "log_odds", "pair_directions"]
+
+EDGE = 0.01
+"""Probabilities this close to 0 or 1 count as that far: beyond, logits only amplify noise."""
+
+
+def log_odds(values: ArrayLike) -> FloatArray:
+    """(..., 19) log-odds of two-way dimensions and log-probabilities of world views.
+
+    Values are clipped to [0.01, 0.99] first.
+    """
+    clipped = np.clip(np.asarray(values, dtype=np.float64), EDGE, 1.0 - EDGE)
+    result = np.log(clipped)
+    result[..., :N_TWO_WAY] -= np.log1p(-clipped[..., :N_TWO_WAY])
+    return result
+
+
+def from_logits(logits: ArrayLike) -> FloatArray:
+    """(..., 19) values of log-odds of two-way dimensions and log-weights of world views."""
+    given = np.asarray(logits, dtype=np.float64)
+    # One tanh for both: it is vectorised where exp and a division are not.
+    result = np.empty_like(given)
+    np.multiply(given[..., :N_TWO_WAY], 0.5, out=result[..., :N_TWO_WAY])
+    np.tanh(result[..., :N_TWO_WAY], out=result[..., :N_TWO_WAY])
+    result[..., :N_TWO_WAY] += 1.0
+    result[..., :N_TWO_WAY] *= 0.5
+    views = given[..., N_TWO_WAY:]
+    weights = np.exp(views - views.max(axis=-1, keepdims=True))
+    result[..., N_TWO_WAY:] = weights / weights.sum(axis=-1, keepdims=True)
+    return result
+
+
+def pair_directions(pairs: Sequence[Pair]) -> FloatArray:
+    """(n_pairs, 19), how preferring each pair's first option moves the dimensions, up to scale.
+
+    A two-way pair shares a weight of 1 among the dimensions it bears on; a world-view pair counts
+    +1 for one view and -1 for the other.
+    """
+    return np.stack([_direction(pair) for pair in pairs])
+
+
+def _direction(pair: Pair) -> FloatArray:
+    direction = np.zeros(N_DIMENSIONS)
+    for key, option in pair.question.upholds.items():
+        if option == pair.first:
+            direction[dimension_index(key)] = 1.0
+        elif option == pair.second:
+            direction[dimension_index(key)] = -1.0
+    if pair.question.is_view:
+        return direction
+    return np.asarray(direction / np.abs(direction).sum())
