@@ -8,8 +8,6 @@ would have had without the stop.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,17 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 from progressgym_env import CHALLENGES, __version__
+from progressgym_env.agents.checkpoints import restore, write_checkpoint
 from progressgym_env.agents.policy import Policy, PolicyView, weights_of
 from progressgym_env.arguments import check_choice, check_integer
 from progressgym_env.errors import InvalidArgumentError, PolicyError, unknown_name
-from progressgym_env.files import write_bytes, write_json
 from progressgym_env.models.randomness import random_states_kept
 from progressgym_env.wrappers.sb3 import ProgressVecEnv, policy_vec_env
 
@@ -43,15 +40,12 @@ __all__ = [
 ]
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
-CHECKPOINT_FILE, TENSORS_FILE = "checkpoint.json", "checkpoint.safetensors"
-CHECKPOINT_VERSION = 1
 _ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 # Settings that are this package's own; all others go to the algorithm.
 _OWN = (
-    "n_envs", "length", "reward_scale", "net_arch", "activation", "log_std_init", "final_rate",
-    "segment",
+    "n_envs", "length", "reward_scale", "relative", "net_arch", "activation", "log_std_init",
+    "final_rate", "segment",
 )  # fmt: skip
-_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
 def default_settings(algorithm: str, challenge: str) -> dict[str, Any]:
@@ -79,8 +73,9 @@ class TrainConfig:
         seed: decides everything.
         steps_ahead: Predict only.
         settings: of the algorithm; by default the tuned ones. ``n_envs``, ``length``,
-            ``reward_scale``, ``net_arch``, ``activation``, ``log_std_init``, ``final_rate`` and
-            ``segment`` (steps) are this package's, the rest go to the algorithm as they are.
+            ``reward_scale``, ``relative``, ``net_arch``, ``activation``, ``log_std_init``,
+            ``final_rate`` and ``segment`` (steps) are this package's, the rest go to the algorithm
+            as they are.
     """
 
     algorithm: str = "ppo"
@@ -175,8 +170,7 @@ class Trainer:
             self._view,
             challenge=config.challenge,
             training={
-                **asdict(config),
-                "settings": dict(config.settings),
+                **self._config,
                 "steps_done": int(self.model.num_timesteps),
                 "package_version": __version__,
             },
@@ -184,18 +178,7 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint into ``folder``: weights, optimisers and counters."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors, header = _state_of(self.model)
-        write_bytes(folder / TENSORS_FILE, save(tensors))
-        # Last, so that a checkpoint with a header is whole.
-        content = {
-            "checkpoint_version": CHECKPOINT_VERSION,
-            "config": {**asdict(self.config), "settings": dict(self.config.settings)},
-            "segment": self.segment,
-            "tensors": hashlib.sha256((folder / TENSORS_FILE).read_bytes()).hexdigest(),
-            **header,
-        }
-        write_json(folder / CHECKPOINT_FILE, content)
+        write_checkpoint(folder, self.model, self._config, self.segment)
 
     def restore(self, folder: Path) -> None:
         """Go on from the checkpoint in ``folder``.
@@ -203,18 +186,11 @@ class Trainer:
         Raises:
             PolicyError: there is none, it is damaged, of another version, or of another training.
         """
-        header = _read_checkpoint(folder)
-        config = {**asdict(self.config), "settings": dict(self.config.settings)}
-        differing = [key for key in config if header["config"].get(key) != config[key]]
-        if differing:
-            key = differing[0]
-            raise PolicyError(
-                f"the checkpoint in {folder} is of another training: {key} is "
-                f"{header['config'].get(key)!r} there and {config[key]!r} here; resume with the "
-                "same settings, or train into another folder"
-            )
-        _restore_state(self.model, load_file(folder / TENSORS_FILE), header)
-        self.segment = int(header["segment"])
+        self.segment = restore(folder, self.model, self._config)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return {**asdict(self.config), "settings": dict(self.config.settings)}
 
     @property
     def _view(self) -> PolicyView:
@@ -268,7 +244,9 @@ def policy_of(
         raise PolicyError(
             f"activations {sorted(k.__name__ for k in kinds)} are not among {list(_ACTIVATIONS)}"
         )
-    weights = weights_of([(la.weight.detach(), la.bias.detach()) for la in layers])
+    weights = weights_of(
+        [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
+    )
     return Policy(challenge, view, weights, names[0], squash, training)
 
 
@@ -318,87 +296,6 @@ def _training_env(config: TrainConfig, own: Mapping[str, Any]) -> ProgressVecEnv
         config.history,
         view=PolicyView(length=int(own["length"])),
         reward_scale=float(own["reward_scale"]),
+        relative=bool(own["relative"]),
         **arguments,
     )
-
-
-def _state_of(model: BaseAlgorithm) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and numbers that training goes on from."""
-    tensors: dict[str, torch.Tensor] = {}
-    numbers: dict[str, Any] = {"num_timesteps": int(model.num_timesteps)}
-    names, variables = model._get_torch_save_params()
-    for name in names:
-        part = _attribute(model, name)
-        state = part.state_dict()
-        if isinstance(part, torch.optim.Optimizer):
-            for index, entries in state["state"].items():
-                for key, value in entries.items():
-                    tensors[f"{name}/{index}/{key}"] = value
-        else:
-            tensors.update({f"{name}/{key}": value for key, value in state.items()})
-    for name in variables:
-        tensors[f"{name}/"] = _attribute(model, name).detach()
-    numbers["n_updates"] = int(getattr(model, "_n_updates", 0))
-    if isinstance(model, SAC) and model.replay_buffer is not None:
-        buffer = model.replay_buffer
-        for key in _BUFFER:
-            tensors[f"replay_buffer/{key}"] = torch.from_numpy(getattr(buffer, key))
-        numbers["replay_buffer"] = {"pos": int(buffer.pos), "full": bool(buffer.full)}
-    return {key: value.clone().contiguous() for key, value in tensors.items()}, numbers
-
-
-def _restore_state(
-    model: BaseAlgorithm, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]
-) -> None:
-    names, variables = model._get_torch_save_params()
-    for name in names:
-        part, prefix = _attribute(model, name), f"{name}/"
-        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if isinstance(part, torch.optim.Optimizer):
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in own.items():
-                index, entry = key.split("/")
-                state.setdefault(int(index), {})[entry] = value
-            part.load_state_dict({**part.state_dict(), "state": state})
-        else:
-            part.load_state_dict(own)
-    with torch.no_grad():
-        for name in variables:
-            _attribute(model, name).copy_(tensors[f"{name}/"])
-    model.num_timesteps = int(numbers["num_timesteps"])
-    model._n_updates = int(numbers["n_updates"])
-    if isinstance(model, SAC) and model.replay_buffer is not None:
-        for key in _BUFFER:
-            getattr(model.replay_buffer, key)[...] = tensors[f"replay_buffer/{key}"].numpy()
-        model.replay_buffer.pos = int(numbers["replay_buffer"]["pos"])
-        model.replay_buffer.full = bool(numbers["replay_buffer"]["full"])
-
-
-def _attribute(model: BaseAlgorithm, path: str) -> Any:
-    found: Any = model
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
-
-
-def _read_checkpoint(folder: Path) -> dict[str, Any]:
-    try:
-        header = json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))
-        digest = hashlib.sha256((folder / TENSORS_FILE).read_bytes()).hexdigest()
-    except (OSError, ValueError) as error:
-        raise PolicyError(
-            f"{folder} holds no checkpoint that can be read ({error}); train from the start"
-        ) from error
-    version = header.get("checkpoint_version") if isinstance(header, dict) else None
-    if version != CHECKPOINT_VERSION:
-        raise PolicyError(
-            f"the checkpoint in {folder} has version {version!r}, and this package reads "
-            f"{CHECKPOINT_VERSION}; train from the start, or use the version that made it"
-        )
-    if header.get("tensors") != digest:
-        raise PolicyError(
-            f"the checkpoint in {folder} is damaged: {TENSORS_FILE} is not the file that "
-            f"{CHECKPOINT_FILE} was written for; train from the start"
-        )
-    checked: dict[str, Any] = header
-    return checked

@@ -80,7 +80,7 @@ def fit_update(recordings: Recordings, questions: QuestionSet, kind: str) -> Fit
 
     found, residual, scores = _fit(predict, start, before, change, recordings.update_chain[rows])
     law = {
-        "law": _law(found, basis, residual / np.sqrt(n / FULL_UPDATE)),
+        "law": _law(found, basis, residual, _chance(recordings, KINDS.index(kind))),
         **{name: float(found[name].exp()) for name in ("floor", "power", "haste")},
     }
     return Fit(law, *scores, len(rows))
@@ -102,9 +102,8 @@ def fit_imitation(recordings: Recordings) -> Fit:
         return amount * _response(p, z[i], f[i], torch.tensor(1.0), basis)
 
     found, residual, scores = _fit(predict, start, before, change, recordings.influence_chain)
-    rate = float(found["rate"].exp())
-    amount = np.sqrt(1 - np.exp(-rate * recordings.epochs[:, None]))
-    return Fit({"law": _law(found, basis, residual / amount), "rate": rate}, *scores, len(gap))
+    law = _law(found, basis, residual, _chance(recordings, len(KINDS)))
+    return Fit({"law": law, "rate": float(found["rate"].exp())}, *scores, len(gap))
 
 
 def fitted(recordings: Recordings, history: History) -> tuple[dict[str, Any], dict[str, Fit]]:
@@ -172,16 +171,16 @@ def _fit(
     """Parameters of a fit to everything; and, each chain predicted without it, what is left over,
     the correlation of changes of the embedding, and their root mean square error.
     """
-    measured, everything = _tensor(change), np.arange(len(change))
+    start_at, measured, everything = _tensor(before), _tensor(change), np.arange(len(change))
     predicted = np.zeros_like(change)
     folds = np.unique(chains, return_inverse=True)[1] % _FOLDS
     for fold in range(_FOLDS):
         out = folds == fold
-        found = _descended(predict, start(), measured, everything[~out])
+        found = _descended(predict, start(), start_at, measured, everything[~out])
         predicted[out] = predict(found, torch.tensor(everything[out])).numpy()
-    found = _descended(predict, start(), measured, everything)
-    moves = _values(before + predicted) - _values(before)
-    real = _values(before + change) - _values(before)
+    found = _descended(predict, start(), start_at, measured, everything)
+    moves = from_logits(before + predicted) - from_logits(before)
+    real = from_logits(before + change) - from_logits(before)
     correlation = float(np.corrcoef(moves.ravel(), real.ravel())[0, 1])
     error = float(np.sqrt(np.square(moves - real).mean()))
     return found, change - predicted, (correlation, error)
@@ -190,6 +189,7 @@ def _fit(
 def _descended(
     predict: Callable[[Mapping[str, Tensor], Tensor], Tensor],
     parameters: dict[str, Tensor],
+    start: Tensor,
     measured: Tensor,
     rows: NDArray[Any],
 ) -> dict[str, Tensor]:
@@ -197,8 +197,9 @@ def _descended(
     optimiser = torch.optim.Adam(list(own.values()), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     chosen = torch.tensor(rows)
+    goal = _value_tensor(start[chosen] + measured[chosen])
     for _ in range(_STEPS):
-        loss = torch.nn.functional.huber_loss(predict(own, chosen), measured[chosen], delta=0.5)
+        loss = torch.square(_value_tensor(start[chosen] + predict(own, chosen)) - goal).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -206,14 +207,19 @@ def _descended(
     return {name: p.detach() for name, p in own.items()}
 
 
-def _law(found: Mapping[str, Tensor], basis: FloatArray, residual: FloatArray) -> dict[str, Any]:
+def _law(
+    found: Mapping[str, Tensor], basis: FloatArray, residual: FloatArray, chance: float
+) -> dict[str, Any]:
+    # Chance moves values along the same directions as the fit's error, but not as far: its size is
+    # that of repeated trainings.
+    spread = np.cov(residual.T) + 1e-6 * np.eye(N_DIMENSIONS)
     numbers = {
         "basis": basis,
         "gain": found["gain"].exp()[_TIED].numpy(),
         "saturation": found["saturation"].exp()[_TIED].numpy(),
         "decay": found["decay"][_TIED].numpy(),
         "unrest": found["unrest"][_TIED].numpy(),
-        "noise": np.linalg.cholesky(np.cov(residual.T) + 1e-6 * np.eye(N_DIMENSIONS)),
+        "noise": np.linalg.cholesky(spread * (chance**2 / np.diag(spread).mean())),
     }
     return {name: np.round(array, 5).tolist() for name, array in numbers.items()}
 
@@ -222,5 +228,16 @@ def _tensor(array: Any) -> Tensor:
     return torch.tensor(np.asarray(array), dtype=torch.float64)
 
 
-def _values(logits: FloatArray) -> FloatArray:
-    return from_logits(logits)
+def _value_tensor(logits: Tensor) -> Tensor:
+    """``from_logits``, for gradients."""
+    two_way, views = logits[:, :N_TWO_WAY], logits[:, N_TWO_WAY:]
+    return torch.cat([torch.sigmoid(two_way), torch.softmax(views, dim=1)], dim=1)
+
+
+def _chance(recordings: Recordings, kind: int) -> float:
+    """Root mean square, in logits, of what chance does in one training of full size."""
+    rows = recordings.repeat_kind == kind
+    after = log_odds(recordings.repeat_values[rows][:, 1:])
+    size = recordings.repeat_amount[rows] / FULL_UPDATE if kind < len(KINDS) else 1.0
+    variance = np.square(after[:, 0] - after[:, 1]).mean(axis=1) / 2
+    return float(np.sqrt((variance / size).mean()))

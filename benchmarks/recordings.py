@@ -49,26 +49,29 @@ class Recordings:
         update_chain: (n_updates,) int16, which chain the update belongs to.
         copies: (n_updates, n_pairs) int8, signed copies trained on.
         update_values: (n_updates, 2, 19) float32, embedding before and after.
-        update_preferences: (n_updates, 2, n_pairs) float32, margins before and after.
         influence_chain: (n_influences,) int16.
         epochs: (n_influences,) float32, passes over the replies.
         choices: (n_influences, n_train) int8, the option that each reply took, or ``NO_OPTION``.
         speaker_values: (n_influences, 19) float32, embedding of the one who replied.
         influence_values: (n_influences, 2, 19) float32, the proxy's before and after.
-        influence_preferences: (n_influences, 2, n_pairs) float32.
+        repeat_kind: (n_repeats,) int8, index into ``KINDS``, or ``len(KINDS)`` for an imitation.
+        repeat_amount: (n_repeats,) float32, examples of an update, passes of an imitation.
+        repeat_values: (n_repeats, 3, 19) float32, embedding before, and after each of two trainings
+            that differ in their seed alone (of an imitation, also in what was said by chance).
     """
 
     update_kind: NDArray[np.int8]
     update_chain: NDArray[np.int16]
     copies: NDArray[np.int8]
     update_values: NDArray[np.float32]
-    update_preferences: NDArray[np.float32]
     influence_chain: NDArray[np.int16]
     epochs: NDArray[np.float32]
     choices: NDArray[np.int8]
     speaker_values: NDArray[np.float32]
     influence_values: NDArray[np.float32]
-    influence_preferences: NDArray[np.float32]
+    repeat_kind: NDArray[np.int8]
+    repeat_amount: NDArray[np.float32]
+    repeat_values: NDArray[np.float32]
 
     def save(self, path: Path) -> None:
         """Write all arrays to one safetensors file, atomically."""
@@ -92,7 +95,8 @@ class Recordings:
 def record(
     history: History,
     *,
-    n_chains: tuple[int, int, int] = (40, 12, 18),
+    n_chains: tuple[int, int, int] = (76, 22, 32),
+    n_repeats: tuple[int, int, int] = (16, 8, 12),
     seed: int = 0,
     device: str = "auto",
     tell: Callable[[int, int], None] = lambda done, total: None,
@@ -102,6 +106,7 @@ def record(
     Args:
         history: one with language models.
         n_chains: chains of DPO updates, of SFT updates and of influences, four of each a chain.
+        n_repeats: trainings of each that are done twice.
         seed: decides everything.
         device: where the models run.
         tell: called with chains done and chains in all.
@@ -119,7 +124,40 @@ def record(
         else:
             influences += _influence_chain(history, int(index), own, device)
         tell(done + 1, total)
-    return _stacked(updates, influences)
+    repeats = []
+    for kind, count in enumerate(n_repeats):
+        for own in rng.spawn(count):
+            repeats.append(_repeat(history, kind, own, device))
+    return _stacked(updates, influences, repeats)
+
+
+def _repeat(
+    history: History, kind: int, rng: np.random.Generator, device: str
+) -> dict[str, object]:
+    """One training from the same model, twice, with other seeds."""
+    model = history.model(int(rng.integers(history.n_centuries)), device)
+    values, margins = _measured(model, history.questions)
+    seeds, after = rng.integers(2**31, size=2).tolist(), []
+    if kind < len(KINDS):
+        copies = _proposal(history, values, margins, rng)
+        while not copies.any():
+            copies = _proposal(history, values, margins, rng)
+        amount = float(np.abs(copies).sum())
+        for seed in seeds:
+            data = PreferenceData(history.questions.pairs, copies, seed)
+            after.append(model.learn(resolve_update(KINDS[kind]), data).values().values)
+    else:
+        speaker, _ = _speaker(history, rng, device)
+        amount = float(rng.choice((1.0, 2.0)))
+        for seed in seeds:
+            replies = speaker.reply(history.influence_prompts, np.random.default_rng(seed))
+            learned = model.imitate(history.influence_prompts, replies, amount, seed=seed)
+            after.append(learned.values().values)
+    return {
+        "repeat_kind": kind,
+        "repeat_amount": amount,
+        "repeat_values": (values, *after),
+    }
 
 
 def _update_chain(
@@ -132,15 +170,14 @@ def _update_chain(
         copies = _proposal(history, values, margins, rng)
         data = PreferenceData(history.questions.pairs, copies, int(rng.integers(2**31)))
         model = model.learn(resolve_update(kind), data)
-        before = values, margins
+        before = values
         values, margins = _measured(model, history.questions)
         rows.append(
             {
                 "update_kind": KINDS.index(kind),
                 "update_chain": chain,
                 "copies": copies,
-                "update_values": (before[0], values),
-                "update_preferences": (before[1], margins),
+                "update_values": (before, values),
             }
         )
     return rows
@@ -150,7 +187,7 @@ def _influence_chain(
     history: History, chain: int, rng: np.random.Generator, device: str
 ) -> list[dict[str, object]]:
     proxy = history.model(int(rng.integers(history.n_centuries)), device)
-    values, margins = _measured(proxy, history.questions)
+    values = proxy.values().values
     prompts = history.influence_prompts
     rows = []
     for _ in range(_CHAIN):
@@ -158,16 +195,14 @@ def _influence_chain(
         replies = speaker.reply(prompts, rng)
         epochs = float(rng.choice((0.5, 1.0, 1.0, 2.0, 2.0, 3.0)))
         proxy = proxy.imitate(prompts, replies, epochs, seed=int(rng.integers(2**31)))
-        before = values, margins
-        values, margins = _measured(proxy, history.questions)
+        before, values = values, proxy.values().values
         rows.append(
             {
                 "influence_chain": chain,
                 "epochs": epochs,
                 "choices": _choices(history.questions, replies),
                 "speaker_values": spoken,
-                "influence_values": (before[0], values),
-                "influence_preferences": (before[1], margins),
+                "influence_values": (before, values),
             }
         )
     return rows
@@ -238,16 +273,21 @@ def _choices(questions: QuestionSet, replies: list[str]) -> NDArray[np.int8]:
     return taken
 
 
-def _stacked(updates: list[dict[str, object]], influences: list[dict[str, object]]) -> Recordings:
+def _stacked(
+    updates: list[dict[str, object]],
+    influences: list[dict[str, object]],
+    repeats: list[dict[str, object]],
+) -> Recordings:
     types = {
         "update_kind": np.int8,
         "update_chain": np.int16,
         "copies": np.int8,
         "influence_chain": np.int16,
         "choices": np.int8,
+        "repeat_kind": np.int8,
     }
     columns = {}
-    for rows in (updates, influences):
+    for rows in (updates, influences, repeats):
         for name in rows[0] if rows else ():
             columns[name] = np.array([row[name] for row in rows], types.get(name, np.float32))
     return Recordings(**columns)

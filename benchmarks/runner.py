@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,8 +19,11 @@ from progressgym_env.benchmarks.plots import draw_trajectories
 from progressgym_env.benchmarks.pool import Failure, Pool
 from progressgym_env.benchmarks.run_folder import Cell, RunFolder
 from progressgym_env.benchmarks.summary import Row, summarise
+from progressgym_env.benchmarks.tracking import RunTracker
 from progressgym_env.errors import InvalidArgumentError
-from progressgym_env.histories.history import History, load
+from progressgym_env.histories.history import History
+from progressgym_env.histories.loading import load_one
+from progressgym_env.wrappers.wandb_sink import WandbSink, check_mode
 
 __all__ = ["DEFAULT_AGENTS", "RunConfig", "RunResult", "available_cores", "run"]
 
@@ -36,6 +39,7 @@ class RunResult:
         rows: the table.
         notes: what is missing in the table, and why.
         failures: episodes that came to no end.
+        wandb: where W&B has the run; None where it has nothing.
     """
 
     folder: Path
@@ -44,6 +48,7 @@ class RunResult:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     failures: dict[Cell, Failure] = field(default_factory=dict)
+    wandb: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON-able values; ``steps_ahead`` is None outside Predict."""
@@ -75,6 +80,7 @@ def run(
     *,
     workers: int | None = None,
     display: Callable[[tuple[Cell, ...], int, int], Display] = lambda *_: Silence(),
+    wandb: str = "disabled",
 ) -> RunResult:
     """Play all episodes of ``config`` and write the run folder.
 
@@ -89,23 +95,35 @@ def run(
             mistake leaves no folder behind.
         workers: processes side by side, at least 1; see ``default_workers``.
         display: makes the display, from the episodes, the steps of each, and ``workers``.
+        wandb: ``"online"``, ``"offline"`` or ``"disabled"``: whether the run is logged to Weights &
+            Biases as well, as one W&B run, from the run folder. Changes nothing else that is
+            written, and stops no run (see ``WandbSink``).
 
     Raises:
-        ProgressGymError: an argument is wrong; nothing was played or written.
+        ProgressGymError: an argument is wrong, or wandb is missing; nothing was played or written.
         KeyboardInterrupt: after tidying up.
     """
     workers = default_workers(config) if workers is None else workers
     if workers < 1:
         raise InvalidArgumentError(f"workers={workers} must be 1 or more")
-    history = load(config.history)
+    check_mode(wandb)
+    # Of simulated histories, that of the first seed stands for all in pictures and tables.
+    history = load_one(config.history, config.seeds[0])
     n_steps = _check(config, history)
-    folder = RunFolder(make_folder(), config.cells, describe(config, history))
+    described = describe(config, history)
+    folder = RunFolder(make_folder(), config.cells, described)
+    sink = WandbSink(
+        mode=wandb, name=folder.path.name, config=described, folder=folder.path, silent=True
+    )
     pool = Pool(_play, workers=workers, threads=config.threads, logs=folder.path)
-    with _Conclusion(folder, config, history) as conclusion:
+    with (
+        RunTracker(sink, folder, config.cells) as tracker,
+        _Conclusion(folder, config, history, tracker) as conclusion,
+    ):
         _write_summary(folder, config, history, "running")
         with display(config.cells, n_steps, workers) as shown:
-            _play_all(pool, config, folder, shown)
-    return conclusion.result
+            _play_all(pool, config, folder, shown, tracker)
+    return replace(conclusion.result, wandb=tracker.where)
 
 
 class _Conclusion:
@@ -113,8 +131,11 @@ class _Conclusion:
 
     result: RunResult
 
-    def __init__(self, folder: RunFolder, config: RunConfig, history: History) -> None:
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, history: History, tracker: RunTracker
+    ) -> None:
         self._folder = folder
+        self._tracker = tracker
         self._config = config
         self._history = history
 
@@ -132,6 +153,7 @@ class _Conclusion:
             status = "interrupted"
         try:
             self.result = _write_summary(self._folder, self._config, self._history, status)
+            self._tracker.conclude(self.result.rows)
         finally:
             if error is not None:
                 # What went wrong first is the one to tell, even if the writing fails after it.
@@ -153,7 +175,7 @@ def _play(task: _Task, report: Callable[[Any], None]) -> tuple[EpisodeRecord, fl
         agent = make_agent(
             name,
             challenge=config.challenge,
-            history=config.history,
+            history=load_one(config.history, seed),
             steps_ahead=config.steps_ahead,
             seed=seed,
         )
@@ -175,6 +197,7 @@ def _play_all(
     config: RunConfig,
     folder: RunFolder,
     display: Display,
+    tracker: RunTracker,
 ) -> None:
     cells = config.cells
 
@@ -191,6 +214,7 @@ def _play_all(
         else:
             folder.add(cell, *outcome)
             display.finish(cell, outcome[0].score, outcome[1])
+        tracker.update()
 
     tasks = [_Task(config, cell) for cell in cells]
     pool.run(

@@ -105,6 +105,12 @@ Threads = Annotated[
         help="Threads of each episode. Results depend on it in the last digits.",
     ),
 ]
+Wandb = Annotated[
+    str,
+    typer.Option(
+        metavar="MODE", help="Log to Weights & Biases as well: online, offline or disabled."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
@@ -146,6 +152,7 @@ def run(
     device: Device = "auto",
     workers: Workers = None,
     threads: Threads = 1,
+    wandb: Wandb = "disabled",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -168,7 +175,7 @@ def run(
             device=device,
             threads=threads,
         )
-        result = _run(config, out, workers, quiet=quiet)
+        result = _run(config, out, workers, quiet=quiet, wandb=wandb)
         _print_result(result, as_json=as_json)
     if result.failures:
         raise typer.Exit(EXIT_FAILED)
@@ -182,7 +189,7 @@ def list_names(as_json: Json = False) -> None:
     """
     from progressgym_env import CHALLENGES
     from progressgym_env.agents import AGENTS
-    from progressgym_env.histories.history import HISTORIES
+    from progressgym_env.histories.loading import HISTORIES
     from progressgym_env.models.updates import UPDATES
 
     known = {
@@ -207,9 +214,9 @@ def show_history(
     """Print what a history's people value, century by century, and where it comes from."""
     with _clean_errors():
         from progressgym_env.benchmarks.tables import history_dict, history_parts
-        from progressgym_env.histories.history import load
+        from progressgym_env.histories.loading import load_one
 
-        history = load(name)
+        history = load_one(name)
         if as_json:
             typer.echo(json.dumps(history_dict(history), indent=2, ensure_ascii=False))
             return
@@ -280,15 +287,18 @@ def plot_history(
     """Draw a history's measured values, with what was planted where something was."""
     with _clean_errors(writes=out):
         from progressgym_env.benchmarks.plots import draw_history
-        from progressgym_env.histories import load
+        from progressgym_env.histories.loading import load_one
 
-        draw_history(out, load(history))
+        draw_history(out, load_one(history))
         typer.echo(f"Drawn: {out}")
 
 
-def _run(config: RunConfig, out: Path | None, workers: int | None, *, quiet: bool) -> RunResult:
+def _run(
+    config: RunConfig, out: Path | None, workers: int | None, *, quiet: bool, wandb: str
+) -> RunResult:
     from progressgym_env.benchmarks.display import display_for
     from progressgym_env.benchmarks.runner import run as play
+    from progressgym_env.benchmarks.tracking import tracking_warnings
     from progressgym_env.files import new_folder, numbered_folder
 
     console = Console(stderr=True)
@@ -301,14 +311,16 @@ def _run(config: RunConfig, out: Path | None, workers: int | None, *, quiet: boo
         return made[0]
 
     try:
-        return play(
-            config,
-            make_folder,
-            workers=workers,
-            display=lambda cells, n_steps, side_by_side: display_for(
-                console, cells, n_steps, side_by_side, quiet=quiet
-            ),
-        )
+        with tracking_warnings(console):
+            return play(
+                config,
+                make_folder,
+                workers=workers,
+                display=lambda cells, n_steps, side_by_side: display_for(
+                    console, cells, n_steps, side_by_side, quiet=quiet
+                ),
+                wandb=wandb,
+            )
     except KeyboardInterrupt:
         for folder in made:
             console.print(Text(f"What is finished stands in {folder}"), soft_wrap=True)
@@ -326,6 +338,8 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
     for note in result.notes:
         console.print(note, style="dim", markup=False, highlight=False)
     console.print(f"Results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
+    if result.wandb is not None:
+        console.print(f"W&B: {result.wandb}", markup=False, highlight=False, soft_wrap=True)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -128,6 +128,11 @@ class PredictEnv(ProgressEnv):
         """Steps an episode takes."""
         return self.history.n_centuries - 1 - self._steps_ahead
 
+    @property
+    def steps_ahead(self) -> int:
+        """How many centuries after the present one the examinee is measured against."""
+        return self._steps_ahead
+
     def _check_history(self) -> None:
         super()._check_history()
         if self.history.n_centuries < 3:

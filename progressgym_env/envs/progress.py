@@ -97,6 +97,11 @@ class ProgressEnv(gym.Env[Observation, Action]):
         return self.history.n_centuries - 1
 
     @property
+    def steps_ahead(self) -> int:
+        """How many centuries after the present one the examinee is measured against."""
+        return 0
+
+    @property
     def examinee(self) -> Model:
         """The model being aligned, as the last step left it.
 

@@ -204,6 +204,26 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
             self._tell_ends(terminated, infos)
         return self._handed_out(), rewards, terminated, np.zeros(n, dtype=bool), infos
 
+    def hold_rewards(self) -> FloatArray:
+        """(N, n_steps), what the present episodes would pay if nothing were ever proposed.
+
+        Chance included: the same noise meets the proxies. No state is changed.
+        """
+        batch, everyone = self._batch, np.arange(self.num_envs)
+        kept = batch.proxy.copy(), batch.examinee.copy(), batch.n_done.copy()
+        paid = np.empty((self.num_envs, self.n_steps))
+        batch.n_done[:] = 0
+        batch.proxy[:] = batch.examinee[:] = batch.logits[:, 0]
+        for step in range(self.n_steps):
+            for rows in blocks(everyone, self.num_envs):
+                century = np.full(self.num_envs, step + 1)[rows]
+                batch.influenced(rows, century)
+                examinee = from_logits(batch.examinee[rows])
+                paid[rows, step] = self._paid(rows, examinee, century)
+            batch.n_done += 1
+        batch.proxy[:], batch.examinee[:], batch.n_done[:] = kept
+        return paid
+
     @property
     def _influence(self) -> Influence | None:
         return None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from progressgym_env.envs.arguments import refuse_unknown_options
 from progressgym_env.envs.dialogue import encode_dialogue
+from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES
 from progressgym_env.envs.worlds import MAX_COPIES, Influence
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.family import Family, resolve_family
@@ -102,7 +103,8 @@ class SimulatedBatch:
         n_laws = 1 if influence is None else 3
         shapes = {
             "rounding": (n_steps, n_pairs),
-            "asking": (n_centuries, n_samples, 2),
+            # For the most samples there can be, so that showing fewer changes nothing else.
+            "asking": (n_centuries, MAX_DIALOGUE_SAMPLES, 2),
             "noise": (n_steps, n_laws, N_DIMENSIONS),
         }
         sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
@@ -112,6 +114,7 @@ class SimulatedBatch:
             streams[name] = bits[:, start : start + sizes[name]].reshape(n, *shape)
             start += sizes[name]
         self._rounding, self._asking = streams["rounding"], streams["asking"]
+        self._asking = self._asking[:, :, :n_samples]
         self._noise = streams["noise"]
 
     def begin(

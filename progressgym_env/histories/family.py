@@ -2,7 +2,8 @@
 
 A path of one dimension, in logits, is a start plus up to two transitions (logistic steps: slow
 ones are drifts, middling ones S-curves, steep ones breaks), plus a random walk with momentum, plus
-a share of what its leader did some centuries before. All of it is bounded, as probabilities are.
+a share of what its leader did some centuries before, plus the tide of
+its group, a path that all its members share. All of it is bounded, as probabilities are.
 
 Three things make tomorrow more than a straight line from today, as in real change of values:
 S-curves saturate; a break announces itself, by a step against its own direction in the century
@@ -34,6 +35,12 @@ LEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Dimension → the dimensions that may follow it, some centuries later."""
 
+TIDES: tuple[tuple[str, ...], ...] = (
+    ("kill", "pain", "disable", "freedom", "pleasure", "law", "care", "fairness"),
+    ("deceive", "cheat", "promise", "duty", "loyalty", "authority", "purity"),
+)
+"""Dimensions that move together, as far as a family has tides."""
+
 _LEADER_OF = {
     dimension_index(follower): (group, dimension_index(leader))
     for group, (leader, followers) in enumerate(LEADERS.items())
@@ -43,8 +50,16 @@ _FOLLOWERS = np.array(list(_LEADER_OF))
 _GROUPS = np.array([group for group, _ in _LEADER_OF.values()])
 _LED_BY = np.array([leader for _, leader in _LEADER_OF.values()])
 
-# Per dimension: start, goal, depth of the return; and change?, kind, centre, width, return?, when.
+_TIDE_OF = np.full(N_DIMENSIONS, -1)
+for _number, _members in enumerate(TIDES):
+    _TIDE_OF[[dimension_index(key) for key in _members]] = _number
+_IN_TIDE = np.flatnonzero(_TIDE_OF >= 0)
+# Paths of their own: every dimension, and the tides.
+_N_PATHS = N_DIMENSIONS + len(TIDES)
+
+# Per path: start, goal, depth of the return; and change?, kind, centre, width, return?, when.
 _NORMALS, _UNIFORMS = 3, 6
+_TIDE_UNIFORMS = 1  # Per dimension: how far it goes with its tide.
 _LEAD_UNIFORMS = 3  # Per group: active?, lag, strength.
 
 
@@ -59,6 +74,7 @@ class Family:
         curves: share of transitions that are S-curves (a few centuries wide); the rest are drifts.
         reversals: chance that a transition is taken back later, by half or more.
         herald: step against the direction of a break in the century before, as a share of it.
+        tides: how far the dimensions of a group move together, ≥ 0.
         shock: size of the random walk's steps, ≥ 0.
         momentum: how much of a step of the random walk lasts into the next, in [0, 1).
         leads: chance that a leader is followed.
@@ -66,17 +82,18 @@ class Family:
         bound: largest logit, > 0.
     """
 
-    level: float = 1.3
-    change: float = 0.9
+    level: float = 1.35
+    change: float = 0.97
     breaks: float = 0.2
     curves: float = 0.6
-    reversals: float = 0.2
-    herald: float = 0.4
-    shock: float = 0.03
+    reversals: float = 0.1
+    herald: float = 0.3
+    tides: float = 0.3
+    shock: float = 0.02
     momentum: float = 0.6
     leads: float = 0.8
-    follow: float = 1.0
-    bound: float = 2.8
+    follow: float = 0.8
+    bound: float = 2.0
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -101,7 +118,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "breaks": Family(breaks=1, curves=0, reversals=0, leads=0),
         "leads": Family(change=0.7, reversals=0, leads=1),
         "reversals": Family(breaks=0.2, curves=0.8, reversals=1, leads=0),
-        "still": Family(change=0, shock=0.04, leads=0),
+        "still": Family(change=0, tides=0, shock=0.04, leads=0),
     }
 )
 """Families by name; ``"varied"`` mixes all kinds of change and is the default."""
@@ -134,12 +151,12 @@ def resolve_family(family: str | Mapping[str, float] | Family) -> Family:
 
 def n_normals(n_centuries: int) -> int:
     """Standard normal numbers that one history takes."""
-    return N_DIMENSIONS * (_NORMALS + n_centuries - 1)
+    return _N_PATHS * _NORMALS + N_DIMENSIONS * (n_centuries - 1)
 
 
 def n_uniforms() -> int:
     """Uniform numbers that one history takes."""
-    return N_DIMENSIONS * _UNIFORMS + len(LEADERS) * _LEAD_UNIFORMS
+    return _N_PATHS * _UNIFORMS + N_DIMENSIONS * _TIDE_UNIFORMS + len(LEADERS) * _LEAD_UNIFORMS
 
 
 def paths(
@@ -159,19 +176,24 @@ def paths(
     Returns:
         (n, T, 19) float32: log-odds of two-way dimensions, log-weights of world views.
     """
-    split = N_DIMENSIONS * _NORMALS
-    start, goal, depth = np.moveaxis(normals[:, :split].reshape(-1, _NORMALS, N_DIMENSIONS), 1, 0)
+    split = _N_PATHS * _NORMALS
+    start, goal, depth = np.moveaxis(normals[:, :split].reshape(-1, _NORMALS, _N_PATHS), 1, 0)
     shocks = normals[:, split:].reshape(-1, n_centuries - 1, N_DIMENSIONS)
-    split = N_DIMENSIONS * _UNIFORMS
-    chances = np.moveaxis(uniforms[:, :split].reshape(-1, _UNIFORMS, N_DIMENSIONS), 1, 0)
-    leads = uniforms[:, split:].reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
+    split = _N_PATHS * _UNIFORMS
+    chances = np.moveaxis(uniforms[:, :split].reshape(-1, _UNIFORMS, _N_PATHS), 1, 0)
+    loadings = uniforms[:, split : split + N_DIMENSIONS]
+    leads = uniforms[:, split + N_DIMENSIONS :].reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
 
-    logits = _transitions(family, n_centuries, start, goal, depth, chances)
+    own, heralds = _transitions(family, n_centuries, start, goal, depth, chances)
+    logits = np.ascontiguousarray(own[:, :, :N_DIMENSIONS])
+    _add_tides(family, logits, own[:, :, N_DIMENSIONS:], loadings)
     _add_walk(family, logits, shocks)
     _add_followers(family, logits, leads)
     logits /= family.bound
     np.tanh(logits, out=logits)
     logits *= family.bound
+    # Last, so that no bound hides them.
+    logits -= heralds[:, :, :N_DIMENSIONS]
     return logits
 
 
@@ -182,8 +204,8 @@ def _transitions(
     goal: NDArray[np.float32],
     depth: NDArray[np.float32],
     chances: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """(n, T, 19): starts, transitions, what is taken back of them, and heralds of breaks."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(n, T, paths): starts and transitions, and what heralds of breaks take away from them."""
     changes, kind, centre, width, returns, when = chances
     last = n_centuries - 1
     is_break = kind < family.breaks
@@ -201,18 +223,30 @@ def _transitions(
     logits += back[:, None] * _risen(times, centres + 2.0 + 2.0 * when, widths)
     logits += starts[:, None]
     before = (times == (centres - 0.5)[:, None]) & is_break[:, None]
-    logits -= before * (family.herald * size)[:, None]
-    return np.asarray(logits, dtype=np.float32)
+    heralds = np.where(before, (family.herald * size)[:, None], 0.0)
+    return np.asarray(logits, dtype=np.float32), heralds.astype(np.float32)
 
 
 def _risen(
     times: NDArray[np.float32], centres: NDArray[np.float32], widths: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(n, T, 19): how much of a logistic step is made since the first century."""
+    """(n, T, paths): how much of a logistic step is made since the first century."""
     half = np.float32(0.5) / widths
     steps = np.tanh((times - centres[:, None]) * half[:, None])
     steps -= steps[:, :1].copy()
     return np.asarray(steps * np.float32(0.5), dtype=np.float32)
+
+
+def _add_tides(
+    family: Family,
+    logits: NDArray[np.float32],
+    tides: NDArray[np.float32],
+    loadings: NDArray[np.float32],
+) -> None:
+    """A dimension goes with its tide, more or less far."""
+    moved = (tides - tides[:, :1]) * np.float32(family.tides)
+    share = np.float32(0.5) + loadings[:, None, _IN_TIDE]
+    logits[:, :, _IN_TIDE] += share * moved[:, :, _TIDE_OF[_IN_TIDE]]
 
 
 def _add_walk(family: Family, logits: NDArray[np.float32], shocks: NDArray[np.float32]) -> None:

@@ -88,7 +88,7 @@ class Law:
         saturation: (19,) s > 0, the most that one training can push a component.
         decay: (19,) d, share of a component that a full training takes away.
         unrest: (19,) further share taken away per unit of the force's root mean square.
-        noise: (19, 19), times standard normal numbers: the change the law does not explain.
+        noise: (19, 19), times standard normal numbers: what chance does in a full training.
     """
 
     basis: FloatArray
@@ -195,7 +195,7 @@ class ImitationLaw:
         amount = 1.0 - np.exp(-self.rate * epochs)
         force = speaker - from_logits(logits)
         change = amount * self.law.response(logits, force, 1.0)
-        return self.law.moved(logits, change, np.sqrt(amount), normal)
+        return self.law.moved(logits, change, 1.0, normal)
 
 
 @dataclass(frozen=True, eq=False)

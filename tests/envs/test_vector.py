@@ -5,9 +5,13 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env as check_gymnasium
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import progressgym_env
+from progressgym_env.errors import InvalidActionError, InvalidArgumentError, UnknownNameError
 
 IDS = tuple(progressgym_env.CHALLENGES.values())
 MODES = tuple(AutoresetMode)
@@ -103,3 +107,139 @@ def test_rows_out_of_step_stay_apart():
         ]
         assert_equal_observations(*pair)
     assert len(set(ours[0]["century"].tolist())) > 2
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_same_seed_same_episodes(env_id):
+    runs = []
+    for _ in range(2):
+        envs = gym.make_vec(env_id, num_envs=N, history="simulated")
+        observation, _ = envs.reset(seed=4)
+        actions = np.sign(observation["preferences"]) * np.float32(0.3)
+        runs.append([observation, *[envs.step(actions)[0] for _ in range(3)]])
+    for one, other in zip(*runs, strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_observations_are_in_the_space_and_rewards_add_up(env_id):
+    envs = gym.make_vec(env_id, num_envs=N, history="simulated", autoreset_mode="Disabled")
+    observation, _ = envs.reset(seed=0)
+    rng, returns = np.random.default_rng(0), np.zeros(N)
+    for _ in range(envs.unwrapped.n_steps):
+        assert envs.observation_space.contains(observation)
+        actions = rng.uniform(-1, 1, envs.action_space.shape).astype(np.float32)
+        observation, rewards, terminated, truncated, infos = envs.step(actions)
+        returns += rewards
+        assert not truncated.any()
+    assert terminated.all()
+    np.testing.assert_allclose(infos["score"], returns, atol=1e-9)
+
+
+def test_a_large_batch_is_its_rows_however_it_is_cut():
+    """More rows than a block: row i is row i of any other size."""
+    large = gym.make_vec(IDS[2], num_envs=300, history="simulated")
+    small = gym.make_vec(IDS[2], num_envs=7, history="simulated")
+    ours, theirs = large.reset(seed=1)[0], small.reset(seed=1)[0]
+    for _ in range(11):
+        for key in ours:
+            np.testing.assert_allclose(
+                ours[key][:7].astype(float), theirs[key].astype(float), atol=2e-6
+            )
+        actions = np.sign(ours["preferences"]) * np.float32(0.4)
+        ours, rewards = large.step(actions)[:2]
+        theirs, expected = small.step(actions[:7])[:2]
+        np.testing.assert_allclose(rewards[:7], expected, atol=1e-9)
+
+
+def test_observations_are_copies_unless_asked_otherwise():
+    for copy in (True, False):
+        envs = gym.make_vec(IDS[0], num_envs=2, history="simulated", copy=copy)
+        first, _ = envs.reset(seed=0)
+        kept = first["judge_values"].copy()
+        envs.step(envs.action_space.sample() * 0)
+        assert np.array_equal(first["judge_values"], kept) == copy
+
+
+def test_histories_may_be_chosen_row_by_row():
+    envs = gym.make_vec(IDS[0], num_envs=3, history="simulated-test").unwrapped
+    envs.reset(seed=0, options={"history_seed": [11, 5, 11]})
+    np.testing.assert_array_equal(envs.history_seeds, [11, 5, 11])
+    np.testing.assert_array_equal(envs.values[0], envs.values[2])
+    assert np.abs(envs.values[0] - envs.values[1]).max() > 0.05
+    envs.reset(options={"history_seed": 7})
+    np.testing.assert_array_equal(envs.history_seeds, 7)
+    with pytest.raises(InvalidArgumentError, match="2 history seeds for 3"):
+        envs.reset(options={"history_seed": [1, 3]})
+    with pytest.raises(InvalidArgumentError, match="odd ones only"):
+        envs.reset(options={"history_seed": [1, 2, 3]})
+
+
+def test_the_mode_is_declared():
+    for mode in MODES:
+        envs = gym.make_vec(IDS[0], num_envs=1, history="simulated", autoreset_mode=mode.value)
+        assert envs.metadata["autoreset_mode"] is mode
+    assert type(envs.unwrapped).metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+def test_a_bad_row_is_named():
+    envs = gym.make_vec(IDS[0], num_envs=4, history="simulated")
+    envs.reset(seed=0)
+    actions = np.zeros(envs.action_space.shape, np.float32)
+    for bad in (np.nan, 1.5, -np.inf):
+        actions[2, 7] = bad
+        with pytest.raises(InvalidActionError, match=r"actions\[2, 7\].*row 2"):
+            envs.step(actions)
+    with pytest.raises(InvalidActionError, match="shape"):
+        envs.step(actions[:3])
+    with pytest.raises(InvalidActionError, match="real numbers"):
+        envs.step(actions.astype(str))
+    # Nothing was done.
+    actions[2, 7] = 0
+    assert (envs.step(actions)[0]["century"] == 2).all()
+
+
+@pytest.mark.parametrize("num_envs", [0, -1, 2.0, True])
+def test_too_few_environments(num_envs):
+    with pytest.raises(InvalidArgumentError, match="num_envs"):
+        gym.make_vec(IDS[0], num_envs=num_envs, history="simulated")
+
+
+def test_what_cannot_be_batched_says_what_to_do():
+    with pytest.raises(InvalidArgumentError, match=r"cannot be batched.*vectorization_mode='sync'"):
+        gym.make_vec(IDS[0], num_envs=2)
+    with pytest.raises(InvalidArgumentError, match="render"):
+        gym.make_vec(IDS[0], num_envs=2, history="simulated", render_mode="ansi")
+    with pytest.raises(UnknownNameError, match="autoreset_mode"):
+        gym.make_vec(IDS[0], num_envs=2, history="simulated", autoreset_mode="sometimes")
+    with pytest.raises(UnknownNameError, match="num_envs"):
+        gym.make_vec(IDS[0], num_envs=2, history="simulated", num_env=3)
+    with pytest.raises(InvalidArgumentError, match="language models"):
+        gym.make_vec(IDS[0], num_envs=2, history="simulated", update=object())
+
+
+def test_stepping_needs_episodes():
+    envs = gym.make_vec(IDS[0], num_envs=2, history="simulated", autoreset_mode="Disabled")
+    still = np.zeros(envs.action_space.shape, np.float32)
+    with pytest.raises(ResetNeeded, match="reset"):
+        envs.step(still)
+    with pytest.raises(ResetNeeded, match="all rows"):
+        envs.reset(options={"reset_mask": np.array([True, False])})
+    envs.reset(seed=0)
+    for _ in range(envs.unwrapped.n_steps):
+        envs.step(still)
+    with pytest.raises(ResetNeeded, match=r"rows \[0, 1\]"):
+        envs.step(still)
+    for mask in (np.zeros(2, bool), np.ones(3, bool), [True, False]):
+        with pytest.raises(InvalidArgumentError, match="reset_mask"):
+            envs.reset(options={"reset_mask": mask})
+    with pytest.raises(InvalidArgumentError, match="3 seeds for 2"):
+        envs.reset(seed=[1, 2, 3])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_single_environments_pass_both_checkers(env_id):
+    env = gym.make(env_id, history="simulated")
+    check_gymnasium(env.unwrapped, skip_render_check=True)
+    check_sb3(env.unwrapped)

@@ -64,7 +64,7 @@ def test_influence_prompts_are_training_questions_only(quick_history):
 
 @pytest.mark.parametrize("history", [None, 3, True, ["embedded"], b"embedded"])
 def test_neither_name_nor_path_nor_history(history):
-    with pytest.raises(InvalidArgumentError, match=r"^history=.* must be a name \(embedded\)"):
+    with pytest.raises(InvalidArgumentError, match=r"^history=.* must be a name \(embedded, sim"):
         histories.load(history)
 
 
