@@ -35,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "default_settings",
+    "default_steps",
     "policy_of",
     "read_sb3",
 ]
@@ -54,6 +55,21 @@ def default_settings(algorithm: str, challenge: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: there is no such algorithm or challenge.
     """
+    tuned = _tuned(algorithm, challenge)
+    del tuned["total_steps"]
+    return tuned
+
+
+def default_steps(algorithm: str, challenge: str) -> int:
+    """Environment steps that the tuned settings are meant for: about ten minutes on two cores.
+
+    Raises:
+        UnknownNameError: there is no such algorithm or challenge.
+    """
+    return int(_tuned(algorithm, challenge)["total_steps"])
+
+
+def _tuned(algorithm: str, challenge: str) -> dict[str, Any]:
     check_choice("algorithm", algorithm, tuple(ALGORITHMS))
     check_choice("challenge", challenge, tuple(CHALLENGES))
     text = (files("progressgym_env.agents") / "settings" / f"{algorithm}.toml").read_text("utf-8")
@@ -81,7 +97,7 @@ class TrainConfig:
     algorithm: str = "ppo"
     challenge: str = "coevolve"
     history: str = "simulated-train"
-    total_steps: int = 8_000_000
+    total_steps: int = 8_192_000
     seed: int = 0
     steps_ahead: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
     from progressgym_env.histories.embedded.fidelity import FidelityReport
 
-__all__ = ["fidelity_table", "history_dict", "history_parts", "result_table", "run_title"]
+__all__ = [
+    "comparison_table",
+    "fidelity_table",
+    "history_dict",
+    "history_parts",
+    "result_table",
+    "run_title",
+]
 
 
 def result_table(rows: Sequence[Row], title: str) -> Table:
@@ -26,6 +33,20 @@ def result_table(rows: Sequence[Row], title: str) -> Table:
     table = _table(title, "agent", ("score", "skill", "seconds"))
     for row in rows:
         table.add_row(row.agent, _cell(row.score, 4), _cell(row.skill, 2), _cell(row.seconds, 1))
+    return table
+
+
+def comparison_table(summary: Mapping[str, Any]) -> Table:
+    """A trained policy beside all others, on histories it never met."""
+    title = (
+        f"{summary['challenge']} · {summary['episodes']} episodes of {summary['history']} · "
+        f"policy trained for {summary['steps']:,} steps in {summary['seconds']:.0f} s"
+    )
+    table = _table(title, "agent", ("score", "policy ahead by", "95% interval"))
+    table.add_row("policy", f"{summary['score']:.4f}", "", "")
+    for row in summary["compared"]:
+        interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
+        table.add_row(row["agent"], f"{row['score']:.4f}", f"{row['ahead']:+.4f}", interval)
     return table
 
 

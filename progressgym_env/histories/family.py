@@ -82,18 +82,18 @@ class Family:
         bound: largest logit, > 0.
     """
 
-    level: float = 1.35
-    change: float = 0.97
-    breaks: float = 0.2
-    curves: float = 0.6
+    level: float = 1.5
+    change: float = 1.0
+    breaks: float = 0.15
+    curves: float = 0.45
     reversals: float = 0.1
     herald: float = 0.3
-    tides: float = 0.3
+    tides: float = 0.2
     shock: float = 0.02
     momentum: float = 0.6
-    leads: float = 0.8
-    follow: float = 0.8
-    bound: float = 2.0
+    leads: float = 0.6
+    follow: float = 0.5
+    bound: float = 1.6
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -210,9 +210,11 @@ def _transitions(
     last = n_centuries - 1
     is_break = kind < family.breaks
     is_curve = ~is_break & (kind < family.breaks + family.curves)
-    widths = np.where(is_break, 0.08, np.where(is_curve, 0.5 + 0.7 * width, 1.5 + 2.0 * width))
+    widths = np.where(is_break, 0.08, np.where(is_curve, 0.5 + 0.7 * width, 1.3 + 1.2 * width))
+    # What takes long is in the middle of history, so that most of it is seen.
+    reach = np.where(is_break, last - 1.0, np.where(is_curve, 0.75 * last, 0.3 * last))
+    centres = 0.5 * last + reach * (centre - 0.5)
     # A break falls between two centuries, so that it is seen whole at once.
-    centres = 0.5 + last * centre
     centres = np.where(is_break, np.floor(centres) + 0.5, centres)
     side = np.copysign(np.float32(0.75), start)
     starts = family.level * (side + 0.35 * start)

@@ -9,13 +9,8 @@ in what was asked for, or a path that cannot be used; 130 interrupted by Ctrl-C;
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -23,7 +18,7 @@ from rich.text import Text
 
 from progressgym_env import __version__
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
-from progressgym_env.errors import ProgressGymError
+from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 _DEFAULT_AGENTS = ",".join(DEFAULT_AGENTS)
 
 app = typer.Typer(
@@ -161,7 +155,7 @@ def run(
     Score is the challenge's official score; skill is 0 for the agent hold and 1 for the oracle.
     The same seed gives the same episodes, byte for byte. Ctrl-C keeps what is finished.
     """
-    with _clean_errors(writes=out or Path("runs")):
+    with clean_errors(writes=out or Path("runs")):
         from progressgym_env.benchmarks.config import RunConfig
 
         config = RunConfig(
@@ -212,7 +206,7 @@ def show_history(
     as_json: Json = False,
 ) -> None:
     """Print what a history's people value, century by century, and where it comes from."""
-    with _clean_errors():
+    with clean_errors():
         from progressgym_env.benchmarks.tables import history_dict, history_parts
         from progressgym_env.histories.loading import load_one
 
@@ -247,7 +241,7 @@ def build_embedded(
 
     Takes up to an hour on two cores. What it builds is synthetic, and says so.
     """
-    with _clean_errors(writes=out):
+    with clean_errors(writes=out):
         from progressgym_env.benchmarks.clock import span
         from progressgym_env.benchmarks.display import stage_progress
         from progressgym_env.benchmarks.tables import fidelity_table
@@ -270,7 +264,7 @@ def measure_history(
     device: Device = "auto",
 ) -> None:
     """Measure a history's models again, with the questions in use, and replace its records."""
-    with _clean_errors(writes=folder):
+    with clean_errors(writes=folder):
         from progressgym_env.benchmarks.display import stage_progress
         from progressgym_env.histories import remeasure
 
@@ -285,7 +279,7 @@ def plot_history(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .png or .svg file.")],
 ) -> None:
     """Draw a history's measured values, with what was planted where something was."""
-    with _clean_errors(writes=out):
+    with clean_errors(writes=out):
         from progressgym_env.benchmarks.plots import draw_history
         from progressgym_env.histories.loading import load_one
 
@@ -342,54 +336,5 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
         console.print(f"W&B: {result.wandb}", markup=False, highlight=False, soft_wrap=True)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: like Ctrl-C, but with an exit code of its own."""
-
-
-@contextmanager
-def _clean_errors(writes: Path | None = None) -> Iterator[None]:
-    """A mistake of the user costs one line, not a traceback; signals end things tidily.
-
-    Args:
-        writes: what the command writes, to be named where the system refuses it.
-    """
-
-    def on_terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, on_terminate)
-    try:
-        yield
-    except BrokenPipeError:
-        # Whoever read the output has gone (`| head`); typer ends quietly then.
-        raise
-    except (ProgressGymError, OSError) as error:
-        line = _refusal(error, writes) if isinstance(error, OSError) else str(error)
-        Console(stderr=True).print(Text(f"error: {line}", style="red"), soft_wrap=True)
-        raise typer.Exit(EXIT_MISTAKE) from error
-    except KeyboardInterrupt as interrupt:
-        Console(stderr=True).print(Text("interrupted", style="yellow"))
-        terminated = isinstance(interrupt, _Terminated)
-        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _refusal(error: OSError, writes: Path | None) -> str:
-    """What the operating system refused, in a line that names a path the user knows."""
-    reason = " ".join((error.strerror or str(error)).split())
-    named = error.filename
-    place = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else None
-    if writes is None or (place is not None and not _is_part(place, writes)):
-        return reason if place is None else f"{place}: {reason}"
-    return f"{writes}: {reason}; give a path whose folder is there, can be written to and has room"
-
-
-def _is_part(place: Path, writes: Path) -> bool:
-    """Whether ``place`` is ``writes``, holds it, lies in it, or is its temporary file."""
-    temporary = place.parent == writes.parent and place.name.startswith(f".{writes.stem}-")
-    return temporary or place in (writes, *writes.parents) or writes in place.parents
-
-
-if __name__ == "__main__":
-    main()
+# Last: it adds its command to ``app``.
+from progressgym_env.cli import train as _train  # noqa: E402, F401
