@@ -1,4 +1,4 @@
-"""Agents: the reference points, and the lifelong and extrapolative algorithms.
+"""Agents: the reference points, the lifelong and extrapolative algorithms, trained policies.
 
 A proposal is *how to label*; the environment's ``update`` is *how to train*. Any object with
 Stable-Baselines3's ``predict`` is an agent.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from progressgym_env.agents.base import Agent, BaseAgent
 from progressgym_env.agents.extrapolative import ExtrapolativeAgent, extrapolate
 from progressgym_env.agents.lifelong import LifelongAgent
+from progressgym_env.agents.policy import Policy, PolicyAgent, PolicyView
 from progressgym_env.agents.references import HoldAgent, OracleAgent, RandomAgent
 from progressgym_env.agents.registry import AGENTS, make_agent
+from progressgym_env.agents.value_extrapolation import ValueExtrapolationAgent
 
 __all__ = [
     "AGENTS",
@@ -20,7 +22,11 @@ __all__ = [
     "HoldAgent",
     "LifelongAgent",
     "OracleAgent",
+    "Policy",
+    "PolicyAgent",
+    "PolicyView",
     "RandomAgent",
+    "ValueExtrapolationAgent",
     "extrapolate",
     "make_agent",
 ]

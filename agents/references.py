@@ -14,6 +14,7 @@ from progressgym_env.arguments import check_choice, check_integer, check_number
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load
+from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.scoring import coevolve_term
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
@@ -80,7 +81,7 @@ class OracleAgent(BaseAgent):
 
     def __init__(
         self,
-        history: str | Path | History,
+        history: str | Path | History | SimulatedHistories,
         challenge: str,
         steps_ahead: int = 1,
         *,

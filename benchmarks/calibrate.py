@@ -2,28 +2,38 @@
 
 Run as a program, in three steps::
 
-    python -m progressgym_env.benchmarks.calibrate record --out RECORDINGS
-    python -m progressgym_env.benchmarks.calibrate fit RECORDINGS
-    python -m progressgym_env.benchmarks.calibrate check RECORDINGS
+    python -m progressgym_env.benchmarks.calibrate record --folder RECORDINGS
+    python -m progressgym_env.benchmarks.calibrate fit --folder RECORDINGS --out simulated.json
+    python -m progressgym_env.benchmarks.calibrate check --folder RECORDINGS
 
-``record`` trains the embedded language models on varied proposals and plays episodes with them (an
-hour or two on two cores); ``fit`` writes ``models/data/simulated.json``; ``check`` compares, on
-the episodes, which no fit has seen, what the simulation predicts with what was measured.
+``record`` trains the embedded language models on varied proposals and plays episodes with them
+(some two hours on one core); ``fit`` writes the laws, by default over those of the package;
+``check`` compares, on the episodes, which no fit has seen, what the simulation predicts with what
+was measured. Without ``--folder``, ``fit`` and ``check`` take the recordings that ship with the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
-from progressgym_env.benchmarks.recordings import KINDS, Recordings
+from progressgym_env.benchmarks.fidelity import compare_scores, held_out_updates
+from progressgym_env.benchmarks.played import Played, record_episodes
+from progressgym_env.benchmarks.recordings import KINDS, Recordings, record
+from progressgym_env.files import write_json
 from progressgym_env.histories.history import History
+from progressgym_env.histories.loading import load_one
 from progressgym_env.models.simulated import FULL_UPDATE
 from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY
 from progressgym_env.values.embedding import FloatArray
@@ -35,6 +45,7 @@ __all__ = ["Fit", "fit_imitation", "fit_update", "fitted"]
 # Components that share their numbers: the three directions that change most, each its own; all
 # other two-way ones; the mean of the views' logits, which means nothing; and their contrasts.
 _TIED = np.array([0, 1, 2] + [3] * (N_TWO_WAY - 3) + [4] + [5] * 3)
+RECORDINGS_FILE, PLAYED_FILE = "recordings.safetensors", "played.safetensors"
 _STEPS, _RATE, _FOLDS = 600, 0.03, 5
 
 
@@ -128,6 +139,58 @@ def fitted(recordings: Recordings, history: History) -> tuple[dict[str, Any], di
         "history_digest": history.digest,
     }  # fmt: skip
     return content, fits
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Record, fit or check; see the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("record", "fit", "check"))
+    shipped = Path(str(files("progressgym_env.benchmarks"))) / "data"
+    parser.add_argument("--folder", type=Path, default=shipped, help="where recordings lie")
+    laws = Path(str(files("progressgym_env.models"))) / "data" / "simulated.json"
+    parser.add_argument("--out", type=Path, default=laws, help="where fitted laws go")
+    parser.add_argument("--history", default="embedded", help="name or folder of a history")
+    parser.add_argument("--seed", type=int, default=0, help="of what is recorded")
+    chosen = parser.parse_args(arguments)
+    history, console = load_one(chosen.history), Console()
+    if chosen.what == "record":
+        if chosen.folder == shipped:
+            parser.error("record needs --folder: a folder for the recordings")
+        _record(history, chosen.folder, chosen.seed, console)
+    elif chosen.what == "fit":
+        recordings = Recordings.read(chosen.folder / RECORDINGS_FILE)
+        content, fits = fitted(recordings, history)
+        write_json(chosen.out, content)
+        for name, fit in fits.items():
+            console.print(f"{name}: n {fit.n}, correlation {fit.correlation:.3f}", highlight=False)
+    else:
+        _check(history, Played.read(chosen.folder / PLAYED_FILE), console)
+
+
+def _record(history: History, folder: Path, seed: int, console: Console) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    played = record_episodes(history, seeds=(seed,), tell=lambda line: console.print(line))
+    played.save(folder / PLAYED_FILE)
+    recordings = record(
+        history, seed=seed, tell=lambda done, total: console.print(f"chain {done} of {total}")
+    )
+    recordings.save(folder / RECORDINGS_FILE)
+
+
+def _check(history: History, played: Played, console: Console) -> None:
+    updates = held_out_updates(played, history)
+    console.print(
+        f"{updates.n} updates of episodes: correlation {updates.correlation:.3f}, error "
+        f"{updates.error:.4f} where values change by {updates.change:.4f} (root mean squares)",
+        highlight=False,
+    )
+    cells, rank = compare_scores(played, history)
+    table = Table("agent", "challenge", "measured", "simulated")
+    for cell in cells:
+        simulated = f"{cell.simulated:.4f} ± {cell.spread:.4f}"
+        table.add_row(cell.agent, cell.challenge, f"{cell.measured:.4f}", simulated)
+    console.print(table)
+    console.print(f"Spearman's rank correlation: {rank:.3f}", highlight=False)
 
 
 def _basis(change: FloatArray) -> FloatArray:
@@ -241,3 +304,7 @@ def _chance(recordings: Recordings, kind: int) -> float:
     size = recordings.repeat_amount[rows] / FULL_UPDATE if kind < len(KINDS) else 1.0
     variance = np.square(after[:, 0] - after[:, 1]).mean(axis=1) / 2
     return float(np.sqrt((variance / size).mean()))
+
+
+if __name__ == "__main__":
+    main()

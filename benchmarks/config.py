@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 
 from progressgym_env import CHALLENGES, __version__
-from progressgym_env.agents import AGENTS
+from progressgym_env.agents.registry import check_agent
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.machine import processor
 from progressgym_env.benchmarks.run_folder import Cell
@@ -68,8 +68,7 @@ class RunConfig:
         _check_distinct("agents", self.agents)
         _check_distinct("seeds", self.seeds)
         for name in self.agents:
-            if name not in AGENTS:
-                raise unknown_name("agent", name, AGENTS)
+            check_agent(name)
         if min(self.seeds) < 0:
             raise InvalidArgumentError(f"seeds={self.seeds}: a seed must be 0 or more")
         if self.threads < 1:

@@ -19,7 +19,14 @@ from progressgym_env.models.simulated import Parameters, bearing_of, load_parame
 from progressgym_env.values.dimensions import N_TWO_WAY
 from progressgym_env.values.logits import from_logits, log_odds
 
-__all__ = ["Agreement", "Cell", "compare_scores", "compare_updates", "held_out_updates"]
+__all__ = [
+    "Agreement",
+    "Cell",
+    "compare_scores",
+    "compare_updates",
+    "held_out_updates",
+    "recorded_updates",
+]
 
 _N_TWINS = 200
 

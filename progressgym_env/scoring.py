@@ -82,7 +82,7 @@ def coevolve_score(proxy_values: ArrayLike, century_values: ArrayLike) -> float 
     proxy = _embeddings(proxy_values, "proxy_values", 2)
     centuries = _embeddings(century_values, "century_values", 2)
     _check_batch(proxy, "proxy_values", centuries, "century_values")
-    terms = suffix_mean(unit(proxy), unit(centuries)[..., None, :, :])
+    terms = suffix_mean(_unit(proxy), _unit(centuries)[..., None, :, :])
     return _float_or_array(terms.mean(axis=-1))
 
 
@@ -102,7 +102,7 @@ def coevolve_term(proxy_value: ArrayLike, century_values: ArrayLike) -> float | 
     proxy = _embeddings(proxy_value, "proxy_value", 1)
     centuries = _embeddings(century_values, "century_values", 2)
     _check_broadcast(proxy.shape[:-1], "proxy_value", centuries.shape[:-2], "century_values")
-    return _float_or_array(suffix_mean(unit(proxy), unit(centuries)))
+    return _float_or_array(suffix_mean(_unit(proxy), _unit(centuries)))
 
 
 def cosine(one: ArrayLike, other: ArrayLike) -> float | FloatArray:
@@ -117,7 +117,7 @@ def cosine(one: ArrayLike, other: ArrayLike) -> float | FloatArray:
     """
     first, second = _embeddings(one, "one", 1), _embeddings(other, "other", 1)
     _check_broadcast(first.shape[:-1], "one", second.shape[:-1], "other")
-    return _float_or_array(dot(unit(first), unit(second)))
+    return _float_or_array(dot(_unit(first), _unit(second)))
 
 
 def skill(score: ArrayLike, hold: ArrayLike, oracle: ArrayLike) -> float | FloatArray:
@@ -179,7 +179,7 @@ def _aligned_score(examinee_values: ArrayLike, target_values: ArrayLike) -> floa
             f"{target.shape[-2]}; the two must be aligned, one target a step"
         )
     _check_batch(examinee, "examinee_values", target, "target_values")
-    return _float_or_array(dot(unit(examinee), unit(target)).mean(axis=-1))
+    return _float_or_array(dot(_unit(examinee), _unit(target)).mean(axis=-1))
 
 
 def suffix_mean(proxy: FloatArray, centuries: FloatArray) -> FloatArray:
@@ -191,11 +191,15 @@ def suffix_mean(proxy: FloatArray, centuries: FloatArray) -> FloatArray:
 
 def dot(one: FloatArray, other: FloatArray) -> FloatArray:
     """Inner products along the last axis; of :func:`unit` vectors, their cosines."""
-    return np.asarray((one * other).sum(axis=-1), dtype=np.float64)
+    return np.asarray(np.einsum("...i,...i->...", one, other), dtype=np.float64)
 
 
 def unit(vectors: FloatArray) -> FloatArray:
-    """Vectors of length 1, unchecked: for inner loops over many embeddings, none of them zero."""
+    """Embeddings scaled to length 1, unchecked: for inner loops over many, none of them zero."""
+    return vectors / np.sqrt(dot(vectors, vectors))[..., None]
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
     # Scaling by the largest entry first keeps squares of extreme entries from over- or
     # underflowing.
     scaled = vectors / np.abs(vectors).max(axis=-1, keepdims=True)

@@ -13,18 +13,19 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PER_WORD", "normal", "uniform"]
+__all__ = ["ONE", "PER_WORD", "normal", "uniform"]
 
 PER_WORD = 4
 """Numbers that one 64-bit word makes, through ``words.view(numpy.uint16)``."""
 
-_N = 1 << 16
+ONE = 1 << 16
+"""Sixteen bits count from 0 to this, exclusive."""
 
 
 def uniform(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Numbers evenly spread over (0, 1): (b + 1/2) / 65536."""
-    spread = np.multiply(bits, np.float32(1 / _N), dtype=np.float32)
-    spread += np.float32(0.5 / _N)
+    spread = np.multiply(bits, np.float32(1 / ONE), dtype=np.float32)
+    spread += np.float32(0.5 / ONE)
     return spread
 
 
@@ -37,7 +38,7 @@ def normal(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 @cache
 def _quantiles() -> NDArray[np.float32]:
     inverse = NormalDist().inv_cdf
-    upper = np.array([inverse((i + 0.5) / _N) for i in range(_N // 2, _N)])
+    upper = np.array([inverse((i + 0.5) / ONE) for i in range(ONE // 2, ONE)])
     table = np.concatenate([-upper[::-1], upper])
     # Quantiles of a coarse grid spread a little less than the distribution itself.
     return np.asarray(table / table.std(), dtype=np.float32)

@@ -25,7 +25,6 @@ from progressgym_env.histories.loading import load
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.scoring import unit
 from progressgym_env.values.embedding import FloatArray
-from progressgym_env.values.logits import from_logits
 from progressgym_env.values.questions import QuestionSet
 
 __all__ = ["ProgressVectorEnv"]
@@ -210,18 +209,20 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         Chance included: the same noise meets the proxies. No state is changed.
         """
         batch, everyone = self._batch, np.arange(self.num_envs)
-        kept = batch.proxy.copy(), batch.examinee.copy(), batch.n_done.copy()
+        names = ("proxy", "examinee", "proxy_values", "examinee_values", "n_done")
+        kept = {name: getattr(batch, name).copy() for name in names}
         paid = np.empty((self.num_envs, self.n_steps))
         batch.n_done[:] = 0
         batch.proxy[:] = batch.examinee[:] = batch.logits[:, 0]
+        batch.proxy_values[:] = batch.examinee_values[:] = batch.values[:, 0]
         for step in range(self.n_steps):
             for rows in blocks(everyone, self.num_envs):
                 century = np.full(self.num_envs, step + 1)[rows]
                 batch.influenced(rows, century)
-                examinee = from_logits(batch.examinee[rows])
-                paid[rows, step] = self._paid(rows, examinee, century)
+                paid[rows, step] = self._paid(rows, batch.examinee_values[rows], century)
             batch.n_done += 1
-        batch.proxy[:], batch.examinee[:], batch.n_done[:] = kept
+        for name, array in kept.items():
+            getattr(batch, name)[:] = array
         return paid
 
     @property
@@ -236,23 +237,22 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         batch, century = self._batch, self._century[rows]
         n_examples = batch.train(rows, proposals[rows])
         batch.influenced(rows, century)
-        examinee = from_logits(batch.examinee[rows])
-        rewards[rows] = self._paid(rows, examinee, century)
+        rewards[rows] = self._paid(rows, batch.examinee_values[rows], century)
         batch.n_done[rows] += 1
         self._century[rows] = np.minimum(century + 1, self.n_centuries - 1)
-        self._observe(rows, examinee)
+        self._observe(rows)
         return n_examples
 
-    def _observe(self, rows: Rows, examinee: FloatArray) -> None:
+    def _observe(self, rows: Rows) -> None:
         batch, out, century = self._batch, self._observation, self._century[rows]
         judge = batch.judge_logits(rows, century)
         if batch.influence is None:
             values = batch.values[rows][np.arange(len(century)), century]
         else:
-            values = from_logits(judge)
+            values = batch.proxy_values[rows]
         out["century"][rows] = century
         out["judge_values"][rows] = values
-        out["examinee_values"][rows] = examinee
+        out["examinee_values"][rows] = batch.examinee_values[rows]
         if isinstance(rows, slice):
             preferences, dialogue = out["preferences"][rows], out["dialogue"][rows]
         else:
@@ -270,7 +270,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         self._ended[rows] = False
         for block in blocks(rows, self.num_envs):
             self._units[block] = unit(self._batch.values[block])
-            self._observe(block, self._batch.values[block][:, 0])
+            self._observe(block)
 
     def _tell_ends(self, terminated: NDArray[np.bool_], infos: Infos) -> None:
         ends: Infos = {"score": np.where(terminated, self._returns, 0.0), "_score": terminated}
@@ -320,8 +320,9 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
 def _apart(batch: Batch, mask: NDArray[np.bool_]) -> NDArray[Any]:
     """(N,) of object: the observations of the rows in ``mask``, each a dictionary; else None."""
     apart = np.full(len(mask), None, dtype=object)
-    for row in np.flatnonzero(mask):
-        apart[row] = {key: array[row] for key, array in batch.items()}
+    rows = np.flatnonzero(mask)
+    columns = [array if len(rows) == len(mask) else array[rows] for array in batch.values()]
+    apart[rows] = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
     return apart
 
 

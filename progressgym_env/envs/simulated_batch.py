@@ -25,7 +25,7 @@ from progressgym_env.models.speech import speech_of
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import from_logits
-from progressgym_env.words import PER_WORD, normal, uniform
+from progressgym_env.words import ONE, PER_WORD, normal, uniform
 
 __all__ = ["OPTIONS", "Rows", "SimulatedBatch", "blocks"]
 
@@ -34,7 +34,8 @@ OPTIONS = ("history_seed", "family")
 
 Rows: TypeAlias = slice | NDArray[np.intp]
 
-_BLOCK = 128
+# Rows in one pass: more and the arrays leave the cache, fewer and calls cost more than work.
+_BLOCK = 1024
 
 
 def blocks(rows: NDArray[np.intp], n: int) -> Iterator[Rows]:
@@ -63,6 +64,7 @@ class SimulatedBatch:
         history_seeds: (n,) int64.
         families: the family of every row.
         examinee: (n, 19) float64, logits of the examinee; ``proxy`` likewise.
+        examinee_values: (n, 19) float64, its embedding; ``proxy_values`` likewise.
         margins: (n, n_pairs) float32, what the judge last showed.
 
     Raises:
@@ -93,10 +95,14 @@ class SimulatedBatch:
         self.logits = np.zeros((n, n_centuries, N_DIMENSIONS), dtype=np.float32)
         self.values = np.zeros((n, n_centuries, N_DIMENSIONS))
         self.offsets = np.zeros((n, n_pairs), dtype=np.float32)
+        self._half_offsets = np.zeros((n, n_pairs), dtype=np.float32)
+        self._half_directions = np.ascontiguousarray(self._bearing.directions.T * np.float32(0.5))
         self.history_seeds = np.zeros(n, dtype=np.int64)
         self.families: list[Family] = [histories.family] * n
         self.examinee = np.zeros((n, N_DIMENSIONS))
         self.proxy = np.zeros((n, N_DIMENSIONS))
+        self.examinee_values = np.zeros((n, N_DIMENSIONS))
+        self.proxy_values = np.zeros((n, N_DIMENSIONS))
         self.margins = np.zeros((n, n_pairs), dtype=np.float32)
         self.n_done = np.zeros(n, dtype=np.intp)
         # An episode's randomness: a word for the history, then sixteen bits a number.
@@ -146,9 +152,11 @@ class SimulatedBatch:
         for block in blocks(index, len(self.n_done)):
             seeds = self.history_seeds[block].tolist()
             logits, self.offsets[block] = self.histories.worlds(seeds, family)
+            self._half_offsets[block] = self.offsets[block] * np.float32(0.5)
             self.logits[block] = logits
             self.values[block] = from_logits(logits)
             self.examinee[block] = self.proxy[block] = logits[:, 0]
+            self.examinee_values[block] = self.proxy_values[block] = self.values[block][:, 0]
         self.n_done[index] = 0
 
     def train(self, rows: Rows, proposals: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -159,15 +167,13 @@ class SimulatedBatch:
         """
         done = self.n_done[rows]
         every = np.arange(len(done))
-        # |a|·5 rounded up or down, so that the expectation is exact; in float32, so that ±1/5,
-        # ±2/5 and so on are whole numbers of copies.
-        copies = np.abs(proposals)
-        copies *= np.float32(MAX_COPIES)
-        copies += uniform(self._rounding[rows][every, done])
+        # 5a plus sixteen random bits of a whole, rounded down: up or down with the right odds. In
+        # float32 and scaled, so that ±1/5, ±2/5 and so on are whole numbers of copies.
+        copies = proposals * np.float32(MAX_COPIES * ONE)
+        copies += self._rounding[rows][every, done]
+        copies *= np.float32(1 / ONE)
         np.floor(copies, out=copies)
-        np.minimum(copies, np.float32(MAX_COPIES), out=copies)
-        n_examples = copies.sum(axis=1)
-        np.copysign(copies, proposals, out=copies)
+        n_examples = np.abs(copies).sum(axis=1)
         start = self.logits[rows][:, 0].astype(np.float64) if self._from_initial else None
         self.examinee[rows] = self._law.changed(
             self.examinee[rows] if start is None else start,
@@ -175,6 +181,7 @@ class SimulatedBatch:
             n_examples,
             normal(self._noise[rows][every, done, 0]),
         )
+        self.examinee_values[rows] = from_logits(self.examinee[rows])
         return np.asarray(n_examples, dtype=np.int64)
 
     def influenced(self, rows: Rows, centuries: NDArray[np.intp]) -> None:
@@ -189,10 +196,13 @@ class SimulatedBatch:
             self.values[rows][every, centuries],
             self.influence.history_epochs,
             noise[:, 1],
+            self.proxy_values[rows],
         )
-        self.proxy[rows] = law.changed(
-            proxy, from_logits(self.examinee[rows]), self.influence.examinee_epochs, noise[:, 2]
+        proxy = law.changed(
+            proxy, self.examinee_values[rows], self.influence.examinee_epochs, noise[:, 2]
         )
+        self.proxy[rows] = proxy
+        self.proxy_values[rows] = from_logits(proxy)
 
     def judge_logits(self, rows: Rows, centuries: NDArray[np.intp]) -> NDArray[Any]:
         """(rows, 19) logits of the judge: the proxy in Coevolve, else the people."""
@@ -219,9 +229,9 @@ class SimulatedBatch:
         Returns:
             The training questions asked, and the options taken, (rows, n_samples) each.
         """
-        np.matmul(judge.astype(np.float32), self._bearing.directions.T, out=preferences)
-        preferences += self.offsets[rows]
-        preferences *= np.float32(0.5)
+        # tanh wants half the log-odds; the directions are halved once, the offsets at the start.
+        np.matmul(judge.astype(np.float32), self._half_directions, out=preferences)
+        preferences += self._half_offsets[rows]
         np.tanh(preferences, out=preferences)
         done = self.n_done[rows]
         draws = uniform(self._asking[rows][np.arange(len(done)), done])

@@ -16,7 +16,6 @@ from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.scoring import dot, suffix_mean, unit
 from progressgym_env.values.embedding import FloatArray
-from progressgym_env.values.logits import from_logits
 
 __all__ = ["CoevolveVectorEnv", "FollowVectorEnv", "PredictVectorEnv", "ProgressVectorEnv"]
 
@@ -92,7 +91,7 @@ class CoevolveVectorEnv(ProgressVectorEnv):
 
     def _paid(self, rows: Rows, examinee: FloatArray, century: NDArray[np.intp]) -> FloatArray:
         units = self._units[rows]
-        paid = suffix_mean(unit(from_logits(self._batch.proxy[rows])), units)
+        paid = suffix_mean(unit(self._batch.proxy_values[rows]), units)
         first = self._batch.n_done[rows] == 0
         if first.any():
             paid = paid + np.where(first, suffix_mean(units[:, 0], units), 0.0)

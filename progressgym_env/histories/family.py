@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,6 @@ _N_PATHS = N_DIMENSIONS + len(TIDES)
 
 # Per path: start, goal, depth of the return; and change?, kind, centre, width, return?, when.
 _NORMALS, _UNIFORMS = 3, 6
-_TIDE_UNIFORMS = 1  # Per dimension: how far it goes with its tide.
 _LEAD_UNIFORMS = 3  # Per group: active?, lag, strength.
 
 
@@ -149,14 +149,15 @@ def resolve_family(family: str | Mapping[str, float] | Family) -> Family:
     return Family(**family)
 
 
-def n_normals(n_centuries: int) -> int:
+def n_normals() -> int:
     """Standard normal numbers that one history takes."""
-    return _N_PATHS * _NORMALS + N_DIMENSIONS * (n_centuries - 1)
+    return _N_PATHS * _NORMALS
 
 
-def n_uniforms() -> int:
+def n_uniforms(n_centuries: int) -> int:
     """Uniform numbers that one history takes."""
-    return _N_PATHS * _UNIFORMS + N_DIMENSIONS * _TIDE_UNIFORMS + len(LEADERS) * _LEAD_UNIFORMS
+    walks = N_DIMENSIONS * (n_centuries - 1)
+    return _N_PATHS * _UNIFORMS + N_DIMENSIONS + len(LEADERS) * _LEAD_UNIFORMS + walks
 
 
 def paths(
@@ -170,21 +171,22 @@ def paths(
     Args:
         family: the parameters.
         n_centuries: T, length of the histories.
-        normals: (n, ``n_normals(T)``) standard normal.
-        uniforms: (n, ``n_uniforms()``) in [0, 1).
+        normals: (n, ``n_normals()``) standard normal.
+        uniforms: (n, ``n_uniforms(T)``) in [0, 1).
 
     Returns:
         (n, T, 19) float32: log-odds of two-way dimensions, log-weights of world views.
     """
-    split = _N_PATHS * _NORMALS
-    start, goal, depth = np.moveaxis(normals[:, :split].reshape(-1, _NORMALS, _N_PATHS), 1, 0)
-    shocks = normals[:, split:].reshape(-1, n_centuries - 1, N_DIMENSIONS)
-    split = _N_PATHS * _UNIFORMS
-    chances = np.moveaxis(uniforms[:, :split].reshape(-1, _UNIFORMS, _N_PATHS), 1, 0)
-    loadings = uniforms[:, split : split + N_DIMENSIONS]
-    leads = uniforms[:, split + N_DIMENSIONS :].reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
+    start, goal, depth = np.moveaxis(normals.reshape(-1, _NORMALS, _N_PATHS), 1, 0)
+    cuts = np.cumsum([_N_PATHS * _UNIFORMS, N_DIMENSIONS, len(LEADERS) * _LEAD_UNIFORMS])
+    chances, loadings, leads, shocks = np.split(uniforms, cuts, axis=1)
+    chances = np.moveaxis(chances.reshape(-1, _UNIFORMS, _N_PATHS), 1, 0)
+    leads = leads.reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
+    shocks = shocks.reshape(-1, n_centuries - 1, N_DIMENSIONS)
 
-    own, heralds = _transitions(family, n_centuries, start, goal, depth, chances)
+    own, (rows, times, members, sizes) = _transitions(
+        family, n_centuries, start, goal, depth, chances
+    )
     logits = np.ascontiguousarray(own[:, :, :N_DIMENSIONS])
     _add_tides(family, logits, own[:, :, N_DIMENSIONS:], loadings)
     _add_walk(family, logits, shocks)
@@ -193,7 +195,7 @@ def paths(
     np.tanh(logits, out=logits)
     logits *= family.bound
     # Last, so that no bound hides them.
-    logits -= heralds[:, :, :N_DIMENSIONS]
+    logits[rows, times, members] -= sizes
     return logits
 
 
@@ -204,8 +206,8 @@ def _transitions(
     goal: NDArray[np.float32],
     depth: NDArray[np.float32],
     chances: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, T, paths): starts and transitions, and what heralds of breaks take away from them."""
+) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
+    """(n, T, paths): starts and transitions; and where heralds of breaks take how much away."""
     changes, kind, centre, width, returns, when = chances
     last = n_centuries - 1
     is_break = kind < family.breaks
@@ -219,14 +221,18 @@ def _transitions(
     side = np.copysign(np.float32(0.75), start)
     starts = family.level * (side + 0.35 * start)
     size = (family.level * (0.3 * goal - side) - starts) * (changes < family.change)
-    back = -size * (0.75 + 0.25 * np.tanh(depth)) * (returns < family.reversals)
     times = np.arange(n_centuries, dtype=np.float32)[:, None]
     logits = np.multiply(size[:, None], _risen(times, centres, widths))
-    logits += back[:, None] * _risen(times, centres + 2.0 + 2.0 * when, widths)
     logits += starts[:, None]
-    before = (times == (centres - 0.5)[:, None]) & is_break[:, None]
-    heralds = np.where(before, (family.herald * size)[:, None], 0.0)
-    return np.asarray(logits, dtype=np.float32), heralds.astype(np.float32)
+    # Few return, so only they are worked out.
+    row, path = np.nonzero(returns < family.reversals)
+    share = 0.75 + 0.25 * np.tanh(depth[row, path])
+    later = centres[row, path] + 2.0 + 2.0 * when[row, path]
+    back = _risen(times, later[:, None], widths[row, path][:, None])[:, :, 0]
+    logits[row, :, path] -= (size[row, path] * share)[:, None] * back
+    row, path = np.nonzero(is_break[:, :N_DIMENSIONS])
+    century = (centres[row, path] - 0.5).astype(np.intp)
+    return logits, (row, century, path, np.float32(family.herald) * size[row, path])
 
 
 def _risen(
@@ -252,11 +258,13 @@ def _add_tides(
 
 
 def _add_walk(family: Family, logits: NDArray[np.float32], shocks: NDArray[np.float32]) -> None:
+    # Uniform steps whose standard deviation is the family's.
+    size = np.float32(family.shock * 12**0.5)
     velocity = np.zeros_like(logits[:, 0])
     position = np.zeros_like(velocity)
     for t in range(shocks.shape[1]):
         velocity *= np.float32(family.momentum)
-        velocity += np.float32(family.shock) * shocks[:, t]
+        velocity += size * (shocks[:, t] - np.float32(0.5))
         position += velocity
         logits[:, t + 1] += position
 

@@ -180,7 +180,12 @@ class ImitationLaw:
     rate: float
 
     def changed(
-        self, logits: FloatArray, speaker: FloatArray, epochs: float, normal: ArrayLike
+        self,
+        logits: FloatArray,
+        speaker: FloatArray,
+        epochs: float,
+        normal: ArrayLike,
+        values: FloatArray | None = None,
     ) -> FloatArray:
         """Logits, (..., 19), after ``epochs`` passes over a speaker's replies.
 
@@ -189,11 +194,12 @@ class ImitationLaw:
             speaker: (..., 19), the value embedding of the one who replied.
             epochs: passes over the replies; 0 changes nothing.
             normal: (..., 19) standard normal numbers, for the noise.
+            values: (..., 19), what the logits stand for, where it is known.
         """
         if epochs == 0:
             return logits
         amount = 1.0 - np.exp(-self.rate * epochs)
-        force = speaker - from_logits(logits)
+        force = speaker - (from_logits(logits) if values is None else values)
         change = amount * self.law.response(logits, force, 1.0)
         return self.law.moved(logits, change, 1.0, normal)
 

@@ -61,7 +61,7 @@ def test_names():
         "hold", "random", "oracle", "lifelong", "lifelong-soft",
         "extrapolative", "extrapolative-0", "extrapolative-1", "extrapolative-2",
         "extrapolative-soft", "extrapolative-0-soft", "extrapolative-1-soft",
-        "extrapolative-2-soft",
+        "extrapolative-2-soft", "value-extrapolation", "policy",
     }  # fmt: skip
 
 
@@ -112,7 +112,9 @@ def test_batches_equal_single_play_with_episodes_out_of_step(name):
                 inputs[env][t], None if starts[env] else states[env]
             )
             assert action.shape == (19,)
-            if name != "random":
+            if name == "policy":  # Matrix products round by the size of the batch.
+                np.testing.assert_allclose(action, actions[env], atol=1e-6)
+            elif name != "random":
                 assert (action == actions[env]).all()
 
 
@@ -195,7 +197,9 @@ def test_extrapolative_of_order_zero_is_lifelong():
 
 @pytest.mark.parametrize("challenge", CHALLENGES)
 def test_oracle_is_a_reference_worth_the_name(challenge):
-    scores = {name: score_of(agent_of(name, challenge), challenge) for name in AGENTS}
+    # It is no upper bound: agents that are tuned or trained may do as well.
+    names = set(AGENTS) - {"value-extrapolation", "policy"}
+    scores = {name: score_of(agent_of(name, challenge), challenge) for name in names}
     assert scores["oracle"] == max(scores.values())
     assert scores["oracle"] > scores["hold"]
 
@@ -308,6 +312,10 @@ def test_an_entry_that_an_agent_reads_must_be_there(name, challenge):
     if name == "oracle":
         read |= {"century", "examinee_values"}
         read |= {"judge_values"} if challenge == "coevolve" else set()
+    if name == "value-extrapolation":
+        read |= {"judge_values", "examinee_values"}
+    if name == "policy":
+        read |= {"century", "judge_values", "examinee_values"}
     only = {key: observation[key] for key in read}
     assert agent.predict(only)[0].shape == (19,)
     for key in read:

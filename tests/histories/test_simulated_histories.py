@@ -23,8 +23,8 @@ def drawn(family, n=400, n_centuries=9, seed=0):
     return paths(
         family,
         n_centuries,
-        rng.standard_normal((n, n_normals(n_centuries)), dtype=np.float32),
-        rng.random((n, n_uniforms()), dtype=np.float32),
+        rng.standard_normal((n, n_normals()), dtype=np.float32),
+        rng.random((n, n_uniforms(n_centuries)), dtype=np.float32),
     )
 
 
