@@ -9,7 +9,8 @@ Run as a program, in three steps::
 ``record`` trains the embedded language models on varied proposals and plays episodes with them
 (some two hours on one core); ``fit`` writes the laws, by default over those of the package;
 ``check`` compares, on the episodes, which no fit has seen, what the simulation predicts with what
-was measured. Without ``--folder``, ``fit`` and ``check`` take the recordings that ship with the package.
+was measured. Without ``--folder``, ``fit`` and ``check`` take the recordings that ship with the
+package.
 """
 
 from __future__ import annotations

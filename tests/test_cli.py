@@ -62,7 +62,8 @@ def test_help_names_every_option_and_loads_no_library():
     assert printed.splitlines()[-1] == "[]"
     for option in (
         "--challenge", "--agents", "--history", "--update", "--update-from", "--steps-ahead",
-        "--seed", "--seeds", "--out", "--device", "--workers", "--threads", "--json", "--quiet",
+        "--seed", "--seeds", "--out", "--device", "--workers", "--threads", "--wandb", "--json",
+        "--quiet",
     ):  # fmt: skip
         assert option in printed
     # Wherever the lines break.

@@ -21,12 +21,13 @@ from progressgym_env.wrappers.wandb_sink import TrackingWarning, WandbSink
 from tests.wrappers.wandb_runs import KEY, ROOT, environment, read_run_at, run_folders
 from tests.wrappers.wandb_server import serving
 
-# Seconds. Five or two are waited for, but importing wandb on a busy machine takes its time, too.
+# Seconds: five or two are waited for, and a busy machine takes its time, too.
 PATIENCE = 60
 
 
 def offline_instead(folder: Path) -> tuple[list[str], float]:
     """What a sink that should be online warns of, and how long it takes; the run must be there."""
+    WandbSink(mode="offline", folder=folder / "before").start()  # Imports what takes time.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         began = time.monotonic()
@@ -56,7 +57,7 @@ def test_without_a_network_the_run_goes_offline_within_seconds(
     """Nobody listens; wandb alone would try for ninety seconds, and fail."""
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     (said,), seconds = offline_instead(wandb_home)
-    assert "connection refused" in said
+    assert said.startswith("W&B is not available online (CommError: ")
     assert seconds < PATIENCE
 
 
@@ -156,7 +157,7 @@ def test_an_offline_run_is_uploaded_by_the_command_that_is_named(wandb_home: Pat
         env = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         done = subprocess.run(
             [sys.executable, "-m", *command], env=env, capture_output=True, text=True, check=False,
-            timeout=120, stdin=subprocess.DEVNULL,
+            timeout=300, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [(row["timesteps"], row["a"]) for row in server.rows]

@@ -121,6 +121,6 @@ def in_a_process(code: str, home: Path, cwd: Path, **env: str) -> subprocess.Com
     place = environment(home, PYTHONPATH=str(ROOT), **env)
     return subprocess.run(
         [sys.executable, "-c", code],
-        cwd=cwd, env=place, capture_output=True, text=True, check=False, timeout=240,
+        cwd=cwd, env=place, capture_output=True, text=True, check=False, timeout=300,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
