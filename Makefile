@@ -38,6 +38,7 @@ types: $(VENV)/.installed-dev links  ## mypy, strict
 
 bench: $(VENV)/.installed-dev  ## measure speed and print a table
 	$(BIN)/python -m progressgym_env.benchmarks.speed $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m progressgym_env.benchmarks.vector_speed
 
 format: $(VENV)/.installed-dev  ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.files import atomic_path
 from progressgym_env.histories.history import History
 
-__all__ = ["draw_history", "draw_trajectories"]
+__all__ = ["draw_curve", "draw_history", "draw_trajectories"]
 
 # Fixed, so that the same run gives the same files.
 _SVG_METADATA = {"Date": None}
@@ -90,3 +90,37 @@ def draw_history(path: Path, history: History) -> None:
     with mpl.rc_context({"svg.hashsalt": "progressgym"}), atomic_path(path) as temporary:
         metadata = _SVG_METADATA if path.suffix == ".svg" else None
         figure.savefig(temporary, dpi=150, metadata=metadata)
+
+
+def draw_curve(
+    path: Path, points: Sequence[Mapping[str, float]], levels: Mapping[str, float], title: str
+) -> None:
+    """Write a learning curve to ``path`` (``.png``), atomically.
+
+    Args:
+        path: the file.
+        points: steps, score and standard error, in order.
+        levels: name → score of agents to compare with, drawn as lines.
+        title: above it.
+    """
+    # Not pyplot, which keeps figures and looks for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = np.array([point["steps"] for point in points]) / 1e6
+    score = np.array([point["score"] for point in points])
+    error = np.array([point["standard_error"] for point in points])
+    axes.plot(steps, score, label="policy", color="C0", linewidth=2)
+    axes.fill_between(steps, score - 2 * error, score + 2 * error, color="C0", alpha=0.2)
+    for number, (name, level) in enumerate(levels.items(), start=1):
+        axes.axhline(level, color=f"C{number}", linestyle="--", linewidth=1.2, label=name)
+    axes.set_xlabel("environment steps, millions")
+    axes.set_ylabel("official score, mean ± 2 standard errors")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -234,7 +234,11 @@ def _write_summary(
     folder.write_summary({"status": status, **result.as_dict()})
     if folder.episodes:
         episodes = [folder.episodes[cell] for cell in config.cells if cell in folder.episodes]
-        draw_trajectories(folder.path, history, config.agents, episodes)
+        if "history_seed" in history.provenance:
+            # Every seed has a history of its own: the picture is of the first one.
+            episodes = [episode for episode in episodes if episode.seed == config.seeds[0]]
+        if episodes:
+            draw_trajectories(folder.path, history, config.agents, episodes)
     return result
 
 

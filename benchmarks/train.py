@@ -17,6 +17,7 @@ from progressgym_env.agents.policy import PolicyAgent
 from progressgym_env.agents.registry import make_agent
 from progressgym_env.agents.training import TrainConfig, Trainer
 from progressgym_env.benchmarks.batch import oracle_of, play_batch
+from progressgym_env.benchmarks.plots import draw_curve
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.files import atomic_path, write_json
 from progressgym_env.values.embedding import FloatArray
@@ -37,6 +38,9 @@ BASELINES: tuple[str, ...] = (
 """The paper's algorithms, and doing nothing."""
 
 CONFIG_FILE, CURVE_FILE, SUMMARY_FILE = "config.json", "curve.jsonl", "summary.json"
+PICTURE_FILE = "curve.png"
+# Agents that a learning curve is drawn beside.
+_DRAWN = ("hold", "lifelong", "extrapolative-2", "oracle")
 CHECKPOINTS, POLICY = "checkpoint", "policy"
 # Episodes of a point of the learning curve, and of the comparison at the end.
 _CURVE_EPISODES, _FINAL_EPISODES = 500, 1000
@@ -119,7 +123,8 @@ def train(
     """Train a policy and write all of it into ``folder``.
 
     There will be ``config.json``, ``curve.jsonl`` (a line a segment), the last ``checkpoint/``,
-    the ``policy/``, and at the end ``summary.json`` with the comparison on held-out histories.
+    the ``policy/``, and at the end ``summary.json`` with the comparison on held-out histories, and
+    ``curve.png``.
 
     Args:
         config: what to train.
@@ -167,6 +172,12 @@ def train(
         "compared": [asdict(row) for row in rows],
     }
     write_json(folder / SUMMARY_FILE, summary)
+    draw_curve(
+        folder / PICTURE_FILE,
+        points,
+        {row.agent: row.score for row in rows if row.agent in _DRAWN},
+        f"{config.algorithm.upper()} on {config.challenge}, {config.history}",
+    )
     return summary
 
 

@@ -31,7 +31,14 @@ def test_trains_compares_and_keeps(tmp_path):
     assert "95% interval" in done.output
     assert "extrapolative-2-soft" in done.output
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "curve.jsonl", "checkpoint", "policy", "summary.json"}
+    assert names == {
+        "config.json",
+        "curve.jsonl",
+        "checkpoint",
+        "policy",
+        "summary.json",
+        "curve.png",
+    }
     policy = Policy.read(tmp_path / "run" / "policy")
     assert policy.challenge == "follow"
     (point,) = map(json.loads, (tmp_path / "run" / "curve.jsonl").read_text().splitlines())
