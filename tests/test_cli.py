@@ -21,7 +21,7 @@ from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.run_folder import read_episodes
 from progressgym_env.cli import app
 from progressgym_env.histories.embedded import build as builder
-from progressgym_env.histories.loading import load
+from progressgym_env.histories.loading import HISTORIES, load
 from tests.benchmarks.damaged import damaged_history
 from tests.quick import QUICK
 
@@ -74,12 +74,12 @@ def test_list_names_what_there_is():
     names = json.loads(invoke("list", "--json").output)
     assert names["challenges"] == ["follow", "predict", "coevolve"]
     assert {"hold", "lifelong", "extrapolative", "oracle"} <= set(names["agents"])
-    assert names["histories"] == ["embedded"]
+    assert names["histories"] == list(HISTORIES)
     assert names["updates"] == ["sft", "dpo"]
     lines = invoke("list").output.splitlines()
     assert lines[1].startswith("agents      hold, ")
     assert lines[2:] == [
-        "histories   embedded, or the path of a history folder",
+        f"histories   {', '.join(HISTORIES)}, or the path of a history folder",
         "updates     sft, dpo",
     ]
 
