@@ -35,7 +35,7 @@ from progressgym_env.benchmarks.recordings import KINDS, Recordings, record
 from progressgym_env.files import write_json
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load_one
-from progressgym_env.models.simulated import FULL_UPDATE
+from progressgym_env.models.laws import FULL_UPDATE
 from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import from_logits, log_odds, pair_directions
@@ -216,7 +216,7 @@ def _law_start() -> dict[str, Tensor]:
 def _response(
     p: Mapping[str, Tensor], logits: Tensor, force: Tensor, amount: Tensor, basis: FloatArray
 ) -> Tensor:
-    """The arithmetic of ``models.simulated.Law``, for gradients; a test compares the two."""
+    """The arithmetic of ``models.laws.Law``, for gradients; a test compares the two."""
     columns = _tensor(basis)
     push = p["gain"].exp()[_TIED] * (force @ columns)
     saturation = p["saturation"].exp()[_TIED]

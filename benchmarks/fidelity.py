@@ -15,7 +15,8 @@ from progressgym_env.benchmarks.played import PLAYERS, Played, player
 from progressgym_env.benchmarks.recordings import KINDS, Recordings
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import twin
-from progressgym_env.models.simulated import Parameters, bearing_of, load_parameters
+from progressgym_env.models.laws import Parameters, load_parameters
+from progressgym_env.models.simulated import bearing_of
 from progressgym_env.values.dimensions import N_TWO_WAY
 from progressgym_env.values.logits import from_logits, log_odds
 

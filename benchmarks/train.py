@@ -39,8 +39,8 @@ BASELINES: tuple[str, ...] = (
 
 CONFIG_FILE, CURVE_FILE, SUMMARY_FILE = "config.json", "curve.jsonl", "summary.json"
 PICTURE_FILE = "curve.png"
-# Agents that a learning curve is drawn beside.
-_DRAWN = ("hold", "lifelong", "extrapolative-2", "oracle")
+# Agents that a learning curve is drawn beside; the oracle is another.
+_DRAWN = ("hold", "lifelong", "extrapolative-2")
 CHECKPOINTS, POLICY = "checkpoint", "policy"
 # Episodes of a point of the learning curve, and of the comparison at the end.
 _CURVE_EPISODES, _FINAL_EPISODES = 500, 1000
@@ -175,8 +175,9 @@ def train(
     draw_curve(
         folder / PICTURE_FILE,
         points,
-        {row.agent: row.score for row in rows if row.agent in _DRAWN},
-        f"{config.algorithm.upper()} on {config.challenge}, {config.history}",
+        _levels(config),
+        f"{config.algorithm.upper()} on {config.challenge}: {_CURVE_EPISODES} fresh histories of "
+        f"{config.history}",
     )
     return summary
 
@@ -186,16 +187,7 @@ def _arguments(config: TrainConfig) -> dict[str, Any]:
 
 
 def _point(trainer: Trainer, seconds: float) -> dict[str, float]:
-    config = trainer.config
-    scores = play_batch(
-        config.challenge,
-        PolicyAgent(trainer.policy()),
-        n_episodes=_CURVE_EPISODES,
-        # Histories of the training split that no training draws, so that the test split stays new.
-        history=config.history,
-        seed=2**31,
-        **_arguments(config),
-    )
+    scores = _curve_scores(trainer.config, PolicyAgent(trainer.policy()))
     return {
         "segment": trainer.segment,
         "steps": int(trainer.model.num_timesteps),
@@ -203,6 +195,26 @@ def _point(trainer: Trainer, seconds: float) -> dict[str, float]:
         "score": float(scores.mean()),
         "standard_error": float(scores.std(ddof=1) / np.sqrt(len(scores))),
     }
+
+
+def _levels(config: TrainConfig) -> dict[str, float]:
+    """Scores of other agents in the episodes that a learning curve is made of."""
+    ahead = config.steps_ahead
+    others: dict[str, Any] = {name: make_agent(name, steps_ahead=ahead) for name in _DRAWN}
+    others["oracle"] = oracle_of(config.challenge, ahead)
+    return {name: float(_curve_scores(config, agent).mean()) for name, agent in others.items()}
+
+
+def _curve_scores(config: TrainConfig, agent: Any) -> FloatArray:
+    return play_batch(
+        config.challenge,
+        agent,
+        n_episodes=_CURVE_EPISODES,
+        # Histories of the training split that no training draws, so that the test split stays new.
+        history=config.history,
+        seed=2**31,
+        **_arguments(config),
+    )
 
 
 def _points(path: Path, segments: int) -> list[dict[str, float]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_choice, check_integer
 from progressgym_env.envs.arguments import check_actions, refuse_unknown_arguments
-from progressgym_env.envs.simulated_batch import Rows, SimulatedBatch, blocks
+from progressgym_env.envs.simulated_batch import Rows, SimulatedBatch, at, blocks
 from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES, action_space, observation_space
 from progressgym_env.envs.worlds import Influence
 from progressgym_env.errors import InvalidArgumentError
@@ -247,7 +247,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         batch, out, century = self._batch, self._observation, self._century[rows]
         judge = batch.judge_logits(rows, century)
         if batch.influence is None:
-            values = batch.values[rows][np.arange(len(century)), century]
+            values = at(batch.values[rows], century)
         else:
             values = batch.proxy_values[rows]
         out["century"][rows] = century

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from progressgym_env.envs.simulated_batch import SimulatedBatch
 from progressgym_env.envs.worlds import Influence, JudgeView
@@ -102,14 +103,14 @@ class SimulatedWorld:
         values = from_logits(logits)
         asked, taken = batch.elicited(_ROW, logits, values, batch.margins)
         prompts, replies = batch.said(asked[0].tolist(), taken[0].tolist())
-        embedding = self._model(logits[0].astype(np.float64)).values()
+        embedding = self._model(logits[0]).values()
         margins = batch.margins[0].astype(np.float64)
         return JudgeView(embedding, margins, tuple(prompts), tuple(replies))
 
     def close(self) -> None:
         """Nothing is loaded."""
 
-    def _model(self, logits: FloatArray) -> SimulatedModel:
+    def _model(self, logits: NDArray[np.float32]) -> SimulatedModel:
         first = self._first
         return replace(first, logits=logits.copy())
 

@@ -20,14 +20,15 @@ from progressgym_env.envs.worlds import MAX_COPIES, Influence
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.family import Family, resolve_family
 from progressgym_env.histories.simulated import SimulatedHistories
-from progressgym_env.models.simulated import bearing_of, resolve_simulated_update
+from progressgym_env.models.laws import resolve_simulated_update
+from progressgym_env.models.simulated import bearing_of
 from progressgym_env.models.speech import speech_of
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import from_logits
 from progressgym_env.words import ONE, PER_WORD, normal, uniform
 
-__all__ = ["OPTIONS", "Rows", "SimulatedBatch", "blocks"]
+__all__ = ["OPTIONS", "Rows", "SimulatedBatch", "at", "blocks"]
 
 OPTIONS = ("history_seed", "family")
 """Reset options of simulated histories."""
@@ -48,6 +49,15 @@ def blocks(rows: NDArray[np.intp], n: int) -> Iterator[Rows]:
             yield rows[low : low + _BLOCK]
 
 
+def at(arrays: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    """(rows, ...): entry ``places[i]`` of ``arrays[i]``; a view where all places are the same."""
+    first = places[0]
+    if (places == first).all():
+        return arrays[:, first]
+    picked: NDArray[Any] = arrays[np.arange(len(places)), places]
+    return picked
+
+
 class SimulatedBatch:
     """``n`` simulated episodes, a row each.
 
@@ -63,7 +73,7 @@ class SimulatedBatch:
         values: (n, T, 19) float64, the centuries' embeddings.
         history_seeds: (n,) int64.
         families: the family of every row.
-        examinee: (n, 19) float64, logits of the examinee; ``proxy`` likewise.
+        examinee: (n, 19) float32, logits of the examinee; ``proxy`` likewise.
         examinee_values: (n, 19) float64, its embedding; ``proxy_values`` likewise.
         margins: (n, n_pairs) float32, what the judge last showed.
 
@@ -83,7 +93,10 @@ class SimulatedBatch:
     ) -> None:
         self.histories, self.influence = histories, influence
         self.parameters = histories.parameters
-        self._law = self.parameters.updates[resolve_simulated_update(update)]
+        # In float32, half the work; it makes no difference that noise would not hide.
+        law = self.parameters.updates[resolve_simulated_update(update)]
+        self._law = law.astype(np.float32)
+        self._imitation = self.parameters.imitation.astype(np.float32)
         self._from_initial = from_initial
         questions = histories.questions
         self._bearing, self._speech = bearing_of(questions), speech_of(questions)
@@ -94,17 +107,18 @@ class SimulatedBatch:
         n_steps = n_centuries - 1
         self.logits = np.zeros((n, n_centuries, N_DIMENSIONS), dtype=np.float32)
         self.values = np.zeros((n, n_centuries, N_DIMENSIONS))
-        self.offsets = np.zeros((n, n_pairs), dtype=np.float32)
         self._half_offsets = np.zeros((n, n_pairs), dtype=np.float32)
         self._half_directions = np.ascontiguousarray(self._bearing.directions.T * np.float32(0.5))
         self.history_seeds = np.zeros(n, dtype=np.int64)
         self.families: list[Family] = [histories.family] * n
-        self.examinee = np.zeros((n, N_DIMENSIONS))
-        self.proxy = np.zeros((n, N_DIMENSIONS))
+        self.examinee = np.zeros((n, N_DIMENSIONS), dtype=np.float32)
+        self.proxy = np.zeros((n, N_DIMENSIONS), dtype=np.float32)
         self.examinee_values = np.zeros((n, N_DIMENSIONS))
         self.proxy_values = np.zeros((n, N_DIMENSIONS))
         self.margins = np.zeros((n, n_pairs), dtype=np.float32)
         self.n_done = np.zeros(n, dtype=np.intp)
+        self._copies = np.zeros((min(n, _BLOCK), n_pairs), dtype=np.float32)
+        self._ones = np.ones(n_pairs, dtype=np.float32)
         # An episode's randomness: a word for the history, then sixteen bits a number.
         n_laws = 1 if influence is None else 3
         shapes = {
@@ -151,13 +165,18 @@ class SimulatedBatch:
         self.history_seeds[index] = drawn if fixed is None else np.array(fixed)[index]
         for block in blocks(index, len(self.n_done)):
             seeds = self.history_seeds[block].tolist()
-            logits, self.offsets[block] = self.histories.worlds(seeds, family)
-            self._half_offsets[block] = self.offsets[block] * np.float32(0.5)
+            logits, offsets = self.histories.worlds(seeds, family)
+            self._half_offsets[block] = offsets * np.float32(0.5)
             self.logits[block] = logits
             self.values[block] = from_logits(logits)
             self.examinee[block] = self.proxy[block] = logits[:, 0]
             self.examinee_values[block] = self.proxy_values[block] = self.values[block][:, 0]
         self.n_done[index] = 0
+
+    @property
+    def offsets(self) -> NDArray[np.float32]:
+        """(n, n_pairs), of the present histories."""
+        return self._half_offsets * np.float32(2.0)
 
     def train(self, rows: Rows, proposals: NDArray[np.float32]) -> NDArray[np.int64]:
         """Update the examinees as proposed, (rows, n_pairs) in [-1, 1].
@@ -165,21 +184,22 @@ class SimulatedBatch:
         Returns:
             (rows,), the number of examples of each update.
         """
-        done = self.n_done[rows]
-        every = np.arange(len(done))
         # 5a plus sixteen random bits of a whole, rounded down: up or down with the right odds. In
         # float32 and scaled, so that ±1/5, ±2/5 and so on are whole numbers of copies.
-        copies = proposals * np.float32(MAX_COPIES * ONE)
-        copies += self._rounding[rows][every, done]
+        copies = self._copies[: len(proposals)]
+        np.multiply(proposals, np.float32(MAX_COPIES * ONE), out=copies)
+        copies += self._now(self._rounding, rows)
         copies *= np.float32(1 / ONE)
         np.floor(copies, out=copies)
-        n_examples = np.abs(copies).sum(axis=1)
-        start = self.logits[rows][:, 0].astype(np.float64) if self._from_initial else None
+        force = self._bearing.force(copies)
+        # Whole numbers, so that any order of adding them is exact.
+        n_examples = np.abs(copies, out=copies) @ self._ones
+        start = self.logits[rows][:, 0] if self._from_initial else self.examinee[rows]
         self.examinee[rows] = self._law.changed(
-            self.examinee[rows] if start is None else start,
-            self._bearing.force(copies),
+            start,
+            force,
             n_examples,
-            normal(self._noise[rows][every, done, 0]),
+            normal(self._now(self._noise, rows)[:, 0]),
         )
         self.examinee_values[rows] = from_logits(self.examinee[rows])
         return np.asarray(n_examples, dtype=np.int64)
@@ -188,12 +208,11 @@ class SimulatedBatch:
         """Let the people of ``centuries``, (rows,), and then the examinees influence proxies."""
         if self.influence is None:
             return
-        done, law = self.n_done[rows], self.parameters.imitation
-        every = np.arange(len(done))
-        noise = normal(self._noise[rows][every, done])
+        law = self._imitation
+        noise = normal(self._now(self._noise, rows))
         proxy = law.changed(
             self.proxy[rows],
-            self.values[rows][every, centuries],
+            at(self.values[rows], centuries),
             self.influence.history_epochs,
             noise[:, 1],
             self.proxy_values[rows],
@@ -208,8 +227,7 @@ class SimulatedBatch:
         """(rows, 19) logits of the judge: the proxy in Coevolve, else the people."""
         if self.influence is not None:
             return self.proxy[rows]
-        judge: NDArray[Any] = self.logits[rows][np.arange(len(centuries)), centuries]
-        return judge
+        return at(self.logits[rows], centuries)
 
     def elicited(
         self,
@@ -230,11 +248,10 @@ class SimulatedBatch:
             The training questions asked, and the options taken, (rows, n_samples) each.
         """
         # tanh wants half the log-odds; the directions are halved once, the offsets at the start.
-        np.matmul(judge.astype(np.float32), self._half_directions, out=preferences)
+        np.matmul(judge, self._half_directions, out=preferences)
         preferences += self._half_offsets[rows]
         np.tanh(preferences, out=preferences)
-        done = self.n_done[rows]
-        draws = uniform(self._asking[rows][np.arange(len(done)), done])
+        draws = uniform(self._now(self._asking, rows))
         asked = self._slots.pick(draws[..., 0])
         return asked, self._speech.taken(asked, preferences, values, draws[..., 1])
 
@@ -248,6 +265,10 @@ class SimulatedBatch:
         """Prompts and replies as texts."""
         rows = self._speech.row(np.array(asked), np.array(taken)).tolist()
         return [self._speech.prompts[q] for q in asked], [self._speech.texts[r] for r in rows]
+
+    def _now(self, stream: NDArray[np.uint16], rows: Rows) -> NDArray[np.uint16]:
+        """The part of a stream of random bits, (n, steps, ...), that the next step takes."""
+        return at(stream[rows], self.n_done[rows])
 
     def _checked(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Family | None]:
         """The history seed of every row, and the family, if they are given."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_integer, check_number
 from progressgym_env.envs.progress_vector import ProgressVectorEnv
-from progressgym_env.envs.simulated_batch import Rows
+from progressgym_env.envs.simulated_batch import Rows, at
 from progressgym_env.envs.worlds import Influence
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
@@ -26,7 +26,7 @@ class FollowVectorEnv(ProgressVectorEnv):
     challenge: ClassVar[str] = "Follow"
 
     def _paid(self, rows: Rows, examinee: FloatArray, century: NDArray[np.intp]) -> FloatArray:
-        target = self._units[rows][np.arange(len(century)), century]
+        target = at(self._units[rows], century)
         return dot(unit(examinee), target) / self.n_steps
 
 
@@ -56,7 +56,7 @@ class PredictVectorEnv(ProgressVectorEnv):
         return self.n_centuries - 1 - self._steps_ahead
 
     def _paid(self, rows: Rows, examinee: FloatArray, century: NDArray[np.intp]) -> FloatArray:
-        target = self._units[rows][np.arange(len(century)), century + self._steps_ahead]
+        target = at(self._units[rows], century + self._steps_ahead)
         return dot(unit(examinee), target) / self.n_steps
 
 

@@ -54,7 +54,6 @@ _LED_BY = np.array([leader for _, leader in _LEADER_OF.values()])
 _TIDE_OF = np.full(N_DIMENSIONS, -1)
 for _number, _members in enumerate(TIDES):
     _TIDE_OF[[dimension_index(key) for key in _members]] = _number
-_IN_TIDE = np.flatnonzero(_TIDE_OF >= 0)
 # Paths of their own: every dimension, and the tides.
 _N_PATHS = N_DIMENSIONS + len(TIDES)
 
@@ -177,23 +176,27 @@ def paths(
     Returns:
         (n, T, 19) float32: log-odds of two-way dimensions, log-weights of world views.
     """
-    start, goal, depth = np.moveaxis(normals.reshape(-1, _NORMALS, _N_PATHS), 1, 0)
+    parts = normals.reshape(-1, _NORMALS, _N_PATHS)
+    start, goal, depth = np.ascontiguousarray(parts.swapaxes(0, 1))
     cuts = np.cumsum([_N_PATHS * _UNIFORMS, N_DIMENSIONS, len(LEADERS) * _LEAD_UNIFORMS])
     chances, loadings, leads, shocks = np.split(uniforms, cuts, axis=1)
-    chances = np.moveaxis(chances.reshape(-1, _UNIFORMS, _N_PATHS), 1, 0)
+    chances = np.ascontiguousarray(chances.reshape(-1, _UNIFORMS, _N_PATHS).swapaxes(0, 1))
     leads = leads.reshape(-1, len(LEADERS), _LEAD_UNIFORMS)
     shocks = shocks.reshape(-1, n_centuries - 1, N_DIMENSIONS)
 
+    # Century after century, so that what is worked on at a time stays in the cache.
     own, (rows, times, members, sizes) = _transitions(
         family, n_centuries, start, goal, depth, chances
     )
-    logits = np.ascontiguousarray(own[:, :, :N_DIMENSIONS])
-    _add_tides(family, logits, own[:, :, N_DIMENSIONS:], loadings)
-    _add_walk(family, logits, shocks)
-    _add_followers(family, logits, leads)
-    logits /= family.bound
-    np.tanh(logits, out=logits)
-    logits *= family.bound
+    paths_in_time = np.ascontiguousarray(own[:, :, :N_DIMENSIONS])
+    _add_tides(family, paths_in_time, own[:, :, N_DIMENSIONS:], loadings)
+    _add_walk(family, paths_in_time, shocks)
+    _add_followers(family, paths_in_time, leads)
+    logits = np.empty((len(normals), n_centuries, N_DIMENSIONS), dtype=np.float32)
+    for t, century in enumerate(paths_in_time):
+        century /= np.float32(family.bound)
+        np.tanh(century, out=century)
+        np.multiply(century, np.float32(family.bound), out=logits[:, t])
     # Last, so that no bound hides them.
     logits[rows, times, members] -= sizes
     return logits
@@ -207,7 +210,7 @@ def _transitions(
     depth: NDArray[np.float32],
     chances: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...]]:
-    """(n, T, paths): starts and transitions; and where heralds of breaks take how much away."""
+    """(T, n, paths): starts and transitions; and where heralds of breaks take how much away."""
     changes, kind, centre, width, returns, when = chances
     last = n_centuries - 1
     is_break = kind < family.breaks
@@ -217,32 +220,37 @@ def _transitions(
     reach = np.where(is_break, last - 1.0, np.where(is_curve, 0.75 * last, 0.3 * last))
     centres = 0.5 * last + reach * (centre - 0.5)
     # A break falls between two centuries, so that it is seen whole at once.
-    centres = np.where(is_break, np.floor(centres) + 0.5, centres)
+    centres = np.where(is_break, np.floor(centres) + 0.5, centres).astype(np.float32)
+    half = (0.5 / widths).astype(np.float32)
     side = np.copysign(np.float32(0.75), start)
     starts = family.level * (side + 0.35 * start)
     size = (family.level * (0.3 * goal - side) - starts) * (changes < family.change)
-    times = np.arange(n_centuries, dtype=np.float32)[:, None]
-    logits = np.multiply(size[:, None], _risen(times, centres, widths))
-    logits += starts[:, None]
-    # Few return, so only they are worked out.
-    row, path = np.nonzero(returns < family.reversals)
-    share = 0.75 + 0.25 * np.tanh(depth[row, path])
-    later = centres[row, path] + 2.0 + 2.0 * when[row, path]
-    back = _risen(times, later[:, None], widths[row, path][:, None])[:, :, 0]
-    logits[row, :, path] -= (size[row, path] * share)[:, None] * back
+    share = size * (0.75 + 0.25 * np.tanh(depth)) * (returns < family.reversals)
+    later = centres + 2.0 + 2.0 * when
+    logits = np.empty((n_centuries, *size.shape), dtype=np.float32)
+    first, first_later = np.tanh(-centres * half), np.tanh(-later * half)
+    for t, century in enumerate(logits):
+        np.multiply(_risen(t, centres, half, first), size, out=century)
+        century -= share * _risen(t, later, half, first_later)
+        century += starts
     row, path = np.nonzero(is_break[:, :N_DIMENSIONS])
     century = (centres[row, path] - 0.5).astype(np.intp)
     return logits, (row, century, path, np.float32(family.herald) * size[row, path])
 
 
 def _risen(
-    times: NDArray[np.float32], centres: NDArray[np.float32], widths: NDArray[np.float32]
+    time: int,
+    centres: NDArray[np.float32],
+    half: NDArray[np.float32],
+    first: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(n, T, paths): how much of a logistic step is made since the first century."""
-    half = np.float32(0.5) / widths
-    steps = np.tanh((times - centres[:, None]) * half[:, None])
-    steps -= steps[:, :1].copy()
-    return np.asarray(steps * np.float32(0.5), dtype=np.float32)
+    """How much of a logistic step, 1/(2 ``half``) wide, is made since the first century."""
+    steps = np.subtract(np.float32(time), centres)
+    steps *= half
+    np.tanh(steps, out=steps)
+    steps -= first
+    steps *= np.float32(0.5)
+    return steps
 
 
 def _add_tides(
@@ -252,34 +260,38 @@ def _add_tides(
     loadings: NDArray[np.float32],
 ) -> None:
     """A dimension goes with its tide, more or less far."""
-    moved = (tides - tides[:, :1]) * np.float32(family.tides)
-    share = np.float32(0.5) + loadings[:, None, _IN_TIDE]
-    logits[:, :, _IN_TIDE] += share * moved[:, :, _TIDE_OF[_IN_TIDE]]
+    share = (np.float32(0.5) + loadings) * np.float32(family.tides)
+    share *= _TIDE_OF >= 0
+    for century, tide in zip(logits[1:], tides[1:], strict=True):
+        century += share * (tide - tides[0])[:, _TIDE_OF]
 
 
 def _add_walk(family: Family, logits: NDArray[np.float32], shocks: NDArray[np.float32]) -> None:
     # Uniform steps whose standard deviation is the family's.
     size = np.float32(family.shock * 12**0.5)
-    velocity = np.zeros_like(logits[:, 0])
+    velocity = np.zeros_like(logits[0])
     position = np.zeros_like(velocity)
-    for t in range(shocks.shape[1]):
+    for t, century in enumerate(logits[1:]):
         velocity *= np.float32(family.momentum)
         velocity += size * (shocks[:, t] - np.float32(0.5))
         position += velocity
-        logits[:, t + 1] += position
+        century += position
 
 
 def _add_followers(family: Family, logits: NDArray[np.float32], leads: NDArray[np.float32]) -> None:
     """A follower goes its leader's way one or two centuries later, and half of its own."""
     active = leads[:, :, 0] < family.leads
     strength = np.where(active, family.follow * (0.6 + 0.4 * leads[:, :, 2]), 0.0)[:, _GROUPS]
-    strength = strength.astype(np.float32)[:, None]
-    moved = logits[:, :, _LED_BY] - logits[:, :1, _LED_BY]
-    late = np.zeros_like(moved)
-    late[:, 1:] = moved[:, :-1]
-    later = np.zeros_like(moved)
-    later[:, 2:] = moved[:, :-2]
-    led = np.where((leads[:, :, 1] < 0.5)[:, None, _GROUPS], late, later)
-    own = logits[:, :, _FOLLOWERS]
-    kept = own[:, :1] + (own - own[:, :1]) * (1 - np.float32(0.5) * (strength > 0))
-    logits[:, :, _FOLLOWERS] = kept + strength * led
+    strength = strength.astype(np.float32)
+    is_late = (leads[:, :, 1] < 0.5)[:, _GROUPS]
+    kept = 1 - np.float32(0.5) * (strength > 0)
+    leaders = logits[:, :, _LED_BY]
+    leaders -= leaders[0].copy()
+    leaders *= strength
+    start = logits[0][:, _FOLLOWERS]
+    for t in range(1, len(logits)):
+        own = logits[t][:, _FOLLOWERS] - start
+        own *= kept
+        own += start
+        own += np.where(is_late, leaders[t - 1], leaders[max(t - 2, 0)])
+        logits[t][:, _FOLLOWERS] = own

@@ -28,7 +28,8 @@ from progressgym_env.histories.family import (
 from progressgym_env.histories.history import History
 from progressgym_env.histories.records import Records, influence_prompts, measure_centuries
 from progressgym_env.models.base import Model
-from progressgym_env.models.simulated import Parameters, SimulatedModel, load_parameters
+from progressgym_env.models.laws import Parameters, load_parameters
+from progressgym_env.models.simulated import SimulatedModel
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import log_odds, pair_directions
 from progressgym_env.values.questions import QuestionSet, load_questions
@@ -221,8 +222,7 @@ class SimulatedHistory(History):
         }
         self._digest = None
         self._models = tuple(
-            SimulatedModel(row.astype(np.float64), offsets, self.questions, histories.parameters)
-            for row in logits
+            SimulatedModel(row, offsets, self.questions, histories.parameters) for row in logits
         )
         self._source = _Source(self._models)
 

@@ -29,8 +29,13 @@ def log_odds(values: ArrayLike) -> FloatArray:
 
 
 def from_logits(logits: ArrayLike) -> FloatArray:
-    """(..., 19) values of log-odds of two-way dimensions and log-weights of world views."""
-    given = np.asarray(logits, dtype=np.float64)
+    """(..., 19) float64 values of log-odds of two-way dimensions and log-weights of world views.
+
+    Logits in float32 are worked on in float32, which is half the work.
+    """
+    given = np.asarray(logits)
+    if given.dtype != np.float32:
+        given = given.astype(np.float64)
     # Over all nineteen in one go, and the views again: passes over parts of rows are slow.
     result = given * 0.5
     np.tanh(result, out=result)
@@ -40,7 +45,7 @@ def from_logits(logits: ArrayLike) -> FloatArray:
     views = np.exp(views - views.max(axis=-1, keepdims=True))
     views /= views.sum(axis=-1, keepdims=True)
     result[..., N_TWO_WAY:] = views
-    return np.asarray(result)
+    return np.asarray(result, dtype=np.float64)
 
 
 def pair_directions(pairs: Sequence[Pair]) -> FloatArray:

@@ -15,7 +15,7 @@ from progressgym_env.benchmarks.fidelity import compare_scores, held_out_updates
 from progressgym_env.benchmarks.played import PLAYERS, Played
 from progressgym_env.benchmarks.recordings import Recordings
 from progressgym_env.histories import load
-from progressgym_env.models.simulated import load_parameters
+from progressgym_env.models.laws import load_parameters
 
 DATA = Path(str(files("progressgym_env.benchmarks"))) / "data"
 RECORDINGS = Recordings.read(DATA / "recordings.safetensors")

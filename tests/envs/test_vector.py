@@ -59,7 +59,8 @@ def test_a_batch_plays_the_episodes_of_single_environments(env_id, mode):
         actions[rng.random(actions.shape) < 0.5] = 0
         ours, theirs = batched.step(actions), single.step(actions)
         assert_equal_observations(ours[0], theirs[0])
-        np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-9)
+        # Sums in float32 may differ in their last bits with the size of a batch.
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-6)
         for index in (2, 3):
             np.testing.assert_array_equal(ours[index], theirs[index])
         assert_equal_infos(ours[4], theirs[4])
@@ -96,7 +97,7 @@ def test_rows_out_of_step_stay_apart():
         actions = rng.uniform(-0.4, 0.4, batched.action_space.shape).astype(np.float32)
         ours, theirs = batched.step(actions), single.step(actions)
         assert_equal_observations(ours[0], theirs[0])
-        np.testing.assert_allclose(ours[1], theirs[1], atol=1e-9)
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-6)
         mask = np.zeros(N, dtype=bool)
         mask[turn % N] = True
         seeds = [None] * N

@@ -13,12 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from progressgym_env.errors import InvalidArgumentError, UnknownNameError
 from progressgym_env.models.base import Model, PreferenceData
-from progressgym_env.models.simulated import (
-    LIMIT,
-    SimulatedModel,
-    bearing_of,
-    load_parameters,
-)
+from progressgym_env.models.laws import LIMIT, load_parameters
+from progressgym_env.models.simulated import SimulatedModel, bearing_of
 from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY, dimension_index
 from progressgym_env.values.forms import question_prompts
 from progressgym_env.values.logits import from_logits, log_odds, pair_directions
