@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "reinforcement-learning.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README + GUIDE, flags=re.DOTALL)
 # What each prints, in order: a score; what its comment says; a number; nothing.
-PRINTED = ("score", "score", r"\(19,\) \(4, 19\)", r"\d+", "", "")
+PRINTED = ("score", "score", r"\(19,\) \(4, 19\)", r"\d+", "", "", "")
 
 
 def test_every_example_is_known():
