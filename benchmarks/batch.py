@@ -59,7 +59,6 @@ def play_batch(
         history=history,
         autoreset_mode="Disabled",
         dialogue_samples=1,
-        copy=False,
         **arguments,
     )
     envs = cast(ProgressVectorEnv, made.unwrapped)

@@ -3,14 +3,13 @@
 Run as a program, in three steps::
 
     python -m progressgym_env.benchmarks.calibrate record --folder RECORDINGS
-    python -m progressgym_env.benchmarks.calibrate fit --folder RECORDINGS --out simulated.json
+    python -m progressgym_env.benchmarks.calibrate fit --folder RECORDINGS --out laws.json
     python -m progressgym_env.benchmarks.calibrate check --folder RECORDINGS
 
 ``record`` trains the embedded language models on varied proposals and plays episodes with them
-(some two hours on one core); ``fit`` writes the laws, by default over those of the package;
-``check`` compares, on the episodes, which no fit has seen, what the simulation predicts with what
-was measured. Without ``--folder``, ``fit`` and ``check`` take the recordings that ship with the
-package.
+(some three hours on one core); ``fit`` writes the laws; ``check`` compares, on the episodes, which
+no fit has seen, what the simulation predicts with what was measured. Without ``--folder``, ``fit``
+and ``check`` take the recordings that ship with the package.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def fit_update(recordings: Recordings, questions: QuestionSet, kind: str) -> Fit
 
     found, residual, scores = _fit(predict, start, before, change, recordings.update_chain[rows])
     law = {
-        "law": _law(found, basis, residual, _chance(recordings, KINDS.index(kind))),
+        "law": _law(found, basis, residual, _chance(recordings, KINDS.index(kind), None)),
         **{name: float(found[name].exp()) for name in ("floor", "power", "haste")},
     }
     return Fit(law, *scores, len(rows))
@@ -114,8 +113,12 @@ def fit_imitation(recordings: Recordings) -> Fit:
         return amount * _response(p, z[i], f[i], torch.tensor(1.0), basis)
 
     found, residual, scores = _fit(predict, start, before, change, recordings.influence_chain)
-    law = _law(found, basis, residual, _chance(recordings, len(KINDS)))
-    return Fit({"law": law, "rate": float(found["rate"].exp())}, *scores, len(gap))
+    rate = float(found["rate"].exp())
+    repeats = recordings.repeat_amount[recordings.repeat_kind == len(KINDS)]
+    law = _law(
+        found, basis, residual, _chance(recordings, len(KINDS), 1.0 - np.exp(-rate * repeats))
+    )
+    return Fit({"law": law, "rate": rate}, *scores, len(gap))
 
 
 def fitted(recordings: Recordings, history: History) -> tuple[dict[str, Any], dict[str, Fit]]:
@@ -148,8 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=("record", "fit", "check"))
     shipped = Path(str(files("progressgym_env.benchmarks"))) / "data"
     parser.add_argument("--folder", type=Path, default=shipped, help="where recordings lie")
-    laws = Path(str(files("progressgym_env.models"))) / "data" / "simulated.json"
-    parser.add_argument("--out", type=Path, default=laws, help="where fitted laws go")
+    parser.add_argument("--out", type=Path, help="fit: the file that the laws are written to")
     parser.add_argument("--history", default="embedded", help="name or folder of a history")
     parser.add_argument("--seed", type=int, default=0, help="of what is recorded")
     chosen = parser.parse_args(arguments)
@@ -159,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("record needs --folder: a folder for the recordings")
         _record(history, chosen.folder, chosen.seed, console)
     elif chosen.what == "fit":
+        if chosen.out is None:
+            parser.error("fit needs --out: the file that the laws are written to")
         recordings = Recordings.read(chosen.folder / RECORDINGS_FILE)
         content, fits = fitted(recordings, history)
         write_json(chosen.out, content)
@@ -170,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _record(history: History, folder: Path, seed: int, console: Console) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    played = record_episodes(history, seeds=(seed,), tell=lambda line: console.print(line))
+    played = record_episodes(history, seeds=(seed, seed + 1), tell=lambda line: console.print(line))
     played.save(folder / PLAYED_FILE)
     recordings = record(
         history, seed=seed, tell=lambda done, total: console.print(f"chain {done} of {total}")
@@ -298,11 +302,14 @@ def _value_tensor(logits: Tensor) -> Tensor:
     return torch.cat([torch.sigmoid(two_way), torch.softmax(views, dim=1)], dim=1)
 
 
-def _chance(recordings: Recordings, kind: int) -> float:
-    """Root mean square, in logits, of what chance does in one training of full size."""
+def _chance(recordings: Recordings, kind: int, amounts: FloatArray | None) -> float:
+    """Root mean square, in logits, of what chance does in one training of full size.
+
+    ``amounts`` are those of the repeated trainings; None takes their numbers of examples.
+    """
     rows = recordings.repeat_kind == kind
     after = log_odds(recordings.repeat_values[rows][:, 1:])
-    size = recordings.repeat_amount[rows] / FULL_UPDATE if kind < len(KINDS) else 1.0
+    size = recordings.repeat_amount[rows] / FULL_UPDATE if amounts is None else amounts
     variance = np.square(after[:, 0] - after[:, 1]).mean(axis=1) / 2
     return float(np.sqrt((variance / size).mean()))
 

@@ -154,7 +154,7 @@ class SimulatedBatch:
             UnknownNameError: another option, or an unknown family or parameter.
             InvalidArgumentError: an option has no legal value.
         """
-        fixed, family = self._checked(options)
+        fixed, family = self.checked(options)
         words, n_words = self._words, self._words.shape[1]
         for row in rows:
             words[row] = rngs[row].bit_generator.random_raw(n_words)
@@ -164,8 +164,7 @@ class SimulatedBatch:
         drawn = self.histories.seeds_of(words[index, 0])
         self.history_seeds[index] = drawn if fixed is None else np.array(fixed)[index]
         for block in blocks(index, len(self.n_done)):
-            seeds = self.history_seeds[block].tolist()
-            logits, offsets = self.histories.worlds(seeds, family)
+            logits, offsets = self.histories.worlds(self.history_seeds[block], family)
             self._half_offsets[block] = offsets * np.float32(0.5)
             self.logits[block] = logits
             self.values[block] = from_logits(logits)
@@ -270,7 +269,7 @@ class SimulatedBatch:
         """The part of a stream of random bits, (n, steps, ...), that the next step takes."""
         return at(stream[rows], self.n_done[rows])
 
-    def _checked(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Family | None]:
+    def checked(self, options: Mapping[str, Any] | None) -> tuple[list[int] | None, Family | None]:
         """The history seed of every row, and the family, if they are given."""
         refuse_unknown_options(options, OPTIONS)
         given, n = options or {}, len(self.n_done)

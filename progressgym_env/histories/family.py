@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_number
 from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.models.laws import LIMIT
 from progressgym_env.values.dimensions import N_DIMENSIONS, dimension_index
 
 __all__ = ["FAMILIES", "LEADERS", "Family", "n_normals", "n_uniforms", "paths", "resolve_family"]
@@ -78,7 +79,8 @@ class Family:
         momentum: how much of a step of the random walk lasts into the next, in [0, 1).
         leads: chance that a leader is followed.
         follow: how far followers go with their leader, as a share, ≥ 0.
-        bound: largest logit, > 0.
+        bound: what a path without its heralds stays within, > 0. The herald of a break may pass
+            it; nothing passes ``LIMIT``.
     """
 
     level: float = 1.5
@@ -199,7 +201,7 @@ def paths(
         np.multiply(century, np.float32(family.bound), out=logits[:, t])
     # Last, so that no bound hides them.
     logits[rows, times, members] -= sizes
-    return logits
+    return np.clip(logits, -LIMIT, LIMIT, out=logits)
 
 
 def _transitions(

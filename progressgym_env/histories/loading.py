@@ -9,12 +9,19 @@ from pathlib import Path
 
 from progressgym_env.errors import InvalidArgumentError, unknown_name
 from progressgym_env.histories.history import History, read_history
-from progressgym_env.histories.simulated import SimulatedHistories, simulated_histories, twin
+from progressgym_env.histories.simulated import (
+    SPLITS,
+    SimulatedHistories,
+    simulated_histories,
+    twin,
+)
 
 __all__ = ["HISTORIES", "load", "load_one"]
 
 HISTORIES = ("embedded", "simulated", "simulated-train", "simulated-test", "simulated-embedded")
-"""Histories known by name. A path to a history folder works wherever a name does."""
+"""Histories known by name. A path to a history folder works wherever a name does, and simulated
+ones take a family, as ``"simulated:breaks"``.
+"""
 
 
 def load(
@@ -23,10 +30,11 @@ def load(
     """The history of this name, or in this folder; a ``History`` is returned as it is.
 
     Simulated histories are many: their names give a source of them, which draws one an episode.
+    They may name a family behind a colon, as ``"simulated-train:leads"``.
 
     Raises:
         InvalidArgumentError: neither a name, nor a path, nor a ``History``.
-        UnknownNameError: neither a known name nor a folder.
+        UnknownNameError: neither a known name nor a folder, or there is no such family.
         HistoryError: the folder is incomplete, damaged, of another format version, or its records
             were measured with other questions.
     """
@@ -37,7 +45,7 @@ def load(
             f"history={history!r} must be a name ({', '.join(HISTORIES)}), the path of a history "
             "folder, or a History"
         )
-    if isinstance(history, str) and history in HISTORIES:
+    if isinstance(history, str) and (history in HISTORIES or history.partition(":")[0] in SPLITS):
         return _load_named(history)
     path = Path(history)
     if path.is_dir():

@@ -1,9 +1,9 @@
 """Simulated histories: a new one at every reset, drawn from a number that names it.
 
-A history of this kind is a *history seed* in a *family*: the seed keys a counter-based generator
-(Philox), whose numbers the family turns into nineteen paths. So every history an agent ever met can
-be had again by its number, and splits are sets of numbers: ``simulated-train`` draws even ones,
-``simulated-test`` odd ones, so that no history is in both.
+A history of this kind is a *history seed* in a *family*: the seed keys a stream of random numbers,
+which the family turns into nineteen paths. So every history an agent ever met can be had again by
+its number, and splits are sets of numbers: ``simulated-train`` draws even ones, ``simulated-test``
+odd ones, so that no history is in both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from progressgym_env.models.simulated import SimulatedModel
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import log_odds, pair_directions
 from progressgym_env.values.questions import QuestionSet, load_questions
-from progressgym_env.words import PER_WORD, normal, uniform
+from progressgym_env.words import PER_WORD, normal, uniform, words_of
 
 __all__ = ["SEEDS", "SPLITS", "SimulatedHistories", "simulated_histories", "twin"]
 
@@ -79,9 +79,10 @@ class SimulatedHistories:
         self.n_centuries = check_integer("n_centuries", n_centuries, 3, _MAX_CENTURIES)
         self.questions = questions or load_questions()
         self.name = "simulated" if split == "all" else f"simulated-{split}"
+        if isinstance(family, str) and family != "varied":
+            self.name += f":{family}"
         self.names = tuple(f"C{13 + t:03d}" for t in range(n_centuries))
         self.parameters: Parameters = load_parameters()
-        self._philox = np.random.Philox(key=0)
         bank = np.random.default_rng(_BANK).standard_normal((_BANK, len(self.questions.pairs)))
         self._bank = (bank * self.parameters.offset_scale).astype(np.float32)
 
@@ -110,7 +111,7 @@ class SimulatedHistories:
         return number
 
     def worlds(
-        self, seeds: Sequence[int], family: Family | None = None
+        self, seeds: Sequence[int] | NDArray[np.int64], family: Family | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The worlds of many history seeds at once.
 
@@ -123,15 +124,7 @@ class SimulatedHistories:
         """
         n_normal, n_uniform = n_normals(), n_uniforms(self.n_centuries) + _OFFSET_UNIFORMS
         n_words = -(-(n_normal + n_uniform) // PER_WORD)
-        words = np.empty((len(seeds), n_words), dtype=np.uint64)
-        state = np.random.Philox(key=0).state
-        key, philox = state["state"]["key"], self._philox
-        for row, seed in zip(words, seeds, strict=True):
-            # Setting the key costs a tenth of making a generator.
-            key[0] = seed
-            philox.state = state
-            row[:] = philox.random_raw(n_words)
-        bits = words.view(np.uint16)
+        bits = words_of(np.asarray(seeds, dtype=np.uint64), n_words).view(np.uint16)
         normals = normal(bits[:, :n_normal])
         uniforms = uniform(bits[:, n_normal : n_normal + n_uniform])
         chosen = family or self.family
@@ -163,10 +156,12 @@ class SimulatedHistories:
             InvalidArgumentError: the seed is none of this split's.
             UnknownNameError: there is no such family or parameter.
         """
-        seed = self.check_seed(history_seed)
         chosen = self.family if family is None else resolve_family(family)
-        logits, offsets = self.worlds([seed], chosen)
-        return self.history_of(logits[0], offsets[0], seed, chosen)
+        return self._drawn(self.check_seed(history_seed), chosen)
+
+    def _drawn(self, seed: int, family: Family) -> SimulatedHistory:
+        logits, offsets = self.worlds([seed], family)
+        return self.history_of(logits[0], offsets[0], seed, family)
 
     def history_of(
         self,
@@ -180,12 +175,12 @@ class SimulatedHistories:
 
     def example(self) -> SimulatedHistory:
         """Any one history, for what all have in common."""
-        return self.draw(int(self.split == "test"))
+        return self._drawn(int(self.split == "test"), self.family)
 
     def of_episode(self, seed: int) -> SimulatedHistory:
         """The history that ``env.reset(seed=seed)`` will draw."""
         words = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(1)
-        return self.draw(int(self.seeds_of(words)[0]))
+        return self._drawn(int(self.seeds_of(words)[0]), self.family)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Itself: what it draws depends on what it is asked alone."""
@@ -275,8 +270,19 @@ class _Twin(SimulatedHistories):
         offsets = (2 * np.arctanh(margins) - logits @ directions.T).mean(axis=0)
         self._world = logits.astype(np.float32), offsets.astype(np.float32)
 
+    def check_seed(self, seed: object) -> int:
+        """Refused: the twin is the same whatever the number.
+
+        Raises:
+            InvalidArgumentError: always.
+        """
+        raise InvalidArgumentError(
+            f"history_seed={seed!r}: {self.name!r} is one fixed history; leave the option out, or "
+            "use history='simulated' for others"
+        )
+
     def worlds(
-        self, seeds: Sequence[int], family: Family | None = None
+        self, seeds: Sequence[int] | NDArray[np.int64], family: Family | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same world for every seed."""
         if family is not None and family is not self.family:
@@ -310,7 +316,12 @@ def twin(history: History) -> SimulatedHistories:
     return _Twin(history)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def simulated_histories(name: str) -> SimulatedHistories:
-    """The source called ``name``, one of ``SPLITS``."""
-    return SimulatedHistories(split=SPLITS[name])
+    """The source called ``name``: one of ``SPLITS``, or with a family, as ``"simulated:breaks"``.
+
+    Raises:
+        UnknownNameError: there is no such family.
+    """
+    split, _, family = name.partition(":")
+    return SimulatedHistories(family or "varied", split=SPLITS[split])

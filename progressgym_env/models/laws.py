@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -163,7 +162,7 @@ class ImitationLaw:
     """What it does to the logits to imitate a speaker's replies (Coevolve).
 
     The force is the difference in values between speaker and listener; the amount of training,
-    1 - exp(-rate·epochs), scales all of the change.
+    1 - exp(-rate·epochs), scales the change, and its root the noise.
 
     Attributes:
         law: how logits answer.
@@ -196,7 +195,8 @@ class ImitationLaw:
         force = speaker - (from_logits(logits) if values is None else values)
         change = self.law.response(logits, force.astype(logits.dtype, copy=False), 1.0)
         change *= amount
-        return self.law.moved(logits, change, 1.0, normal)
+        # What is left to chance adds up as chance does.
+        return self.law.moved(logits, change, math.sqrt(amount), normal)
 
     def astype(self, dtype: DTypeLike) -> ImitationLaw:
         """This law in another precision."""
@@ -231,7 +231,7 @@ def parameters_from(raw: Mapping[str, Any]) -> Parameters:
     """Parameters as ``benchmarks/calibrate.py`` writes them down."""
     imitation = dict(raw["imitation"])
     return Parameters(
-        updates=MappingProxyType({name: _update_law(law) for name, law in raw["updates"].items()}),
+        updates={name: _update_law(law) for name, law in raw["updates"].items()},
         imitation=ImitationLaw(_law(imitation["law"]), imitation["rate"]),
         offset_scale=float(raw["offset_scale"]),
         error_scale=np.array(raw["error_scale"]),
