@@ -27,6 +27,18 @@ def test_a_batch_scores_what_single_episodes_score(challenge):
         assert scores[row] == pytest.approx(info["score"], abs=1e-6)
 
 
+def test_agents_may_keep_what_they_are_shown():
+    class Keeper:
+        """Remembers the very arrays, as a user's agent may."""
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            kept = [*(state or ()), observation["century"]]
+            assert [int(century.flat[0]) for century in kept] == list(range(1, len(kept) + 1))
+            return np.zeros_like(observation["preferences"]), tuple(kept)
+
+    play_batch("follow", Keeper(), n_episodes=2)
+
+
 @pytest.mark.parametrize("challenge", CHALLENGES)
 def test_the_oracle_of_a_batch_is_the_oracles_of_its_rows(challenge):
     seeds = [4, 10]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from progressgym_env.histories import History, load
 from progressgym_env.histories.family import FAMILIES, Family, n_normals, n_uniforms, paths
 from progressgym_env.histories.loading import load_one
 from progressgym_env.histories.simulated import SEEDS, SimulatedHistories, twin
+from progressgym_env.models.laws import LIMIT
 from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY
 from tests.scripted import scripted_history
 
@@ -131,10 +137,63 @@ def test_families_stay_in_bounds_and_change(name):
     logits = drawn(family)
     assert logits.shape == (400, 9, N_DIMENSIONS)
     assert np.isfinite(logits).all()
-    # Heralds come on top of the bound.
-    assert np.abs(logits).max() <= family.bound + family.herald * 3 * family.level * 2
+    assert np.abs(logits).max() <= LIMIT
+    # Heralds alone pass the family's bound.
+    assert np.abs(drawn(replace(family, herald=0))).max() <= family.bound * (1 + 1e-6)
     moves = np.abs(np.diff(logits, axis=1)).mean()
     assert moves < 0.06 if name == "still" else moves > 0.06
+
+
+def test_no_family_passes_the_limit_of_models():
+    wild = Family(level=20, bound=50, breaks=1, curves=0, herald=1)
+    logits = drawn(wild)
+    assert np.abs(logits).max() == LIMIT
+
+
+@pytest.mark.parametrize("name", ["simulated:breaks", "simulated-train:breaks"])
+def test_a_name_may_hold_a_family(name):
+    source = load(name)
+    assert source is load(name)
+    assert (source.name, source.family) == (name, FAMILIES["breaks"])
+    env = gym.make("ProgressGym/Follow-v0", history=name)
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    for made in (env, again):
+        made.reset(seed=3)
+    seed = env.unwrapped.history.history_seed
+    assert again.unwrapped.history.history_seed == seed
+    expected = load("simulated").draw(seed, "breaks").values
+    np.testing.assert_array_equal(env.unwrapped.history.values, expected)
+    with pytest.raises(UnknownNameError, match="breks"):
+        load("simulated:breks")
+    with pytest.raises(UnknownNameError, match="simulatd"):
+        load("simulatd:breaks")
+
+
+def test_threads_draw_the_same_histories():
+    source, seeds = load("simulated"), list(range(64))
+    expected = source.worlds(seeds)[0]
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: source.worlds(seeds)[0], range(64)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def _sent(env):
+    """As multiprocessing sends it to a worker."""
+    return ForkingPickler.loads(ForkingPickler.dumps(env))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, _sent])
+def test_a_copy_of_an_environment_plays_on_as_it_does(copied):
+    env = gym.make("ProgressGym/Coevolve-v0", history="simulated")
+    env.reset(seed=2)
+    action = np.full(env.action_space.shape, 0.3, np.float32)
+    env.step(action)
+    twins = env, copied(env)
+    for _ in range(3):
+        (one, reward, *_), (other, same, *_) = (twin.step(action) for twin in twins)
+        assert reward == same
+        np.testing.assert_array_equal(one["preferences"], other["preferences"])
+        np.testing.assert_array_equal(one["dialogue"], other["dialogue"])
 
 
 def test_heralds_announce_breaks():
@@ -220,6 +279,13 @@ def test_a_twin_has_the_values_it_was_made_of():
     np.testing.assert_array_equal(env.unwrapped.history.values, double.values)
     with pytest.raises(InvalidArgumentError, match="fixed history"):
         env.reset(options={"family": "still"})
+
+
+def test_a_twin_is_the_same_whatever_the_number():
+    env = gym.make("ProgressGym/Follow-v0", history="simulated-embedded")
+    env.reset(seed=0)
+    with pytest.raises(InvalidArgumentError, match=r"history_seed=3.*one fixed history"):
+        env.reset(options={"history_seed": 3})
 
 
 def test_the_twin_of_the_embedded_history_has_its_margins():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +167,23 @@ def test_imitation_goes_to_the_speaker():
     once = listener.imitate(prompts, replies, 1.0, seed=0)
     gaps = [np.abs(m.logits - speaker.logits)[:N_TWO_WAY].mean() for m in (listener, once)]
     assert gaps[1] < 0.9 * gaps[0]
+
+
+def test_hardly_any_imitation_hardly_changes_anything():
+    """Its noise too is that of the amount of training."""
+    rng = np.random.default_rng(0)
+    logits, normal = rng.normal(size=(2, 200, N_DIMENSIONS))
+    speaker = np.full((200, N_DIMENSIONS), 0.5)
+    law = PARAMETERS.imitation
+    epochs = (1e-8, 1e-4, 1e-2, 1.0)
+    moved = [np.abs(law.changed(logits, speaker, e, normal) - logits).mean() for e in epochs]
+    assert moved[0] < 1e-3
+    assert np.diff(moved).min() > 0
+    # Alone, the noise of two half trainings adds up to about that of a whole one.
+    still = replace(law, law=replace(law.law, gain=0 * law.law.gain, decay=0 * law.law.decay,
+                                     unrest=0 * law.law.unrest))  # fmt: skip
+    share = [np.square(still.changed(0 * logits, speaker, e, normal)).mean() for e in (0.01, 0.02)]
+    assert share[1] == pytest.approx(2 * share[0], rel=0.03)
 
 
 @settings(max_examples=20)
