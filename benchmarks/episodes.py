@@ -32,6 +32,7 @@ class StepRecord:
         examinee_values: (19,), after the step.
         proxy_values: (19,), the human proxy after the step; None outside Coevolve.
         reward: what the step paid.
+        dialogue: what the agent saw people say before it acted: (prompt, reply), one a sample.
     """
 
     century: str
@@ -41,6 +42,7 @@ class StepRecord:
     examinee_values: tuple[float, ...]
     proxy_values: tuple[float, ...] | None
     reward: float
+    dialogue: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,18 @@ def play_episode(
         score=challenge.score(),
         episode_return=float(sum(challenge.trajectory.rewards)),
         initial_values=_floats(challenge.trajectory.examinee_values[0]),
-        steps=tuple(_step(challenge.trajectory, index, *step) for index, step in enumerate(seen)),
+        steps=tuple(_step(challenge.trajectory, index, step) for index, step in enumerate(seen)),
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a step's agent saw and did."""
+
+    century: str
+    action: str
+    n_examples: int
+    dialogue: tuple[tuple[str, str], ...]
 
 
 def _walk(
@@ -165,10 +177,10 @@ def _walk(
     agent: Agent,
     seed: int,
     on_step: Callable[[int, int, str], None],
-) -> list[tuple[str, str, int]]:
-    """Play to the end; century, digest of the action and number of examples of every step."""
+) -> list[_Seen]:
+    """Play to the end."""
     observation, info = env.reset(seed=seed)
-    seen: list[tuple[str, str, int]] = []
+    seen: list[_Seen] = []
     state, ended = None, False
     while not ended:
         century = info["century_name"]
@@ -176,25 +188,25 @@ def _walk(
         action, state = agent.predict(
             observation, state=state, episode_start=np.array([not seen]), deterministic=True
         )
+        said = tuple(zip(info["dialogue_prompts"], info["dialogue"], strict=True))
         observation, _, terminated, truncated, info = env.step(action)
-        seen.append((century, _digest(action), int(info["n_examples"])))
+        seen.append(_Seen(century, _digest(action), int(info["n_examples"]), said))
         ended = terminated or truncated
     return seen
 
 
-def _step(
-    trajectory: Trajectory, index: int, century: str, action: str, n_examples: int
-) -> StepRecord:
+def _step(trajectory: Trajectory, index: int, seen: _Seen) -> StepRecord:
     proxy = trajectory.proxy_values
     judge = trajectory.judge_values[index + 1] if proxy is None else proxy[index]
     return StepRecord(
-        century=century,
-        action=action,
-        n_examples=n_examples,
+        century=seen.century,
+        action=seen.action,
+        n_examples=seen.n_examples,
         judge_values=_floats(judge),
         examinee_values=_floats(trajectory.examinee_values[index + 1]),
         proxy_values=None if proxy is None else _floats(proxy[index + 1]),
         reward=float(trajectory.rewards[index]),
+        dialogue=seen.dialogue,
     )
 
 
@@ -202,6 +214,7 @@ def _step_from(raw: dict[str, Any]) -> StepRecord:
     for key in ("judge_values", "examinee_values", "proxy_values"):
         if key in raw:
             raw[key] = tuple(raw[key])
+    raw["dialogue"] = tuple((prompt, reply) for prompt, reply in raw["dialogue"])
     return StepRecord(**{"proxy_values": None, **raw})
 
 

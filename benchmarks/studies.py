@@ -32,7 +32,7 @@ from progressgym_env.values.dimensions import N_DIMENSIONS, N_TWO_WAY
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.logits import from_logits
 
-__all__ = ["Forecast", "forecasts", "tuned_oracle", "tuned_scripted"]
+__all__ = ["Forecast", "forecasts", "markdown", "tuned_oracle", "tuned_scripted"]
 
 # 450 settings of the scripted agent, 50 of the oracle.
 _GAINS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4)
@@ -208,6 +208,35 @@ def _compared(challenge: str, also: Mapping[str, Path], console: Console) -> dic
     }
 
 
+def markdown(results: Mapping[str, Any]) -> list[str]:
+    """Lines of the guide's tables: agents by challenge, and forecasts."""
+    columns = [results["challenges"][name] for name in CHALLENGES]
+    titles = [name.capitalize() for name in CHALLENGES]
+    header = "| agent | " + " | ".join(f"{title} | PPO ahead by" for title in titles) + " |"
+    lines = [header, "|---" * (1 + 2 * len(titles)) + "|"]
+    lines.append(
+        "| PPO (`policy`) | " + " | ".join(f"**{c['policy']:.4f}** |  " for c in columns) + " |"
+    )
+    by_name = [{row["agent"]: row for row in column["compared"]} for column in columns]
+    names = list(dict.fromkeys(name for column in by_name for name in column))
+    for name in names:
+        cells = []
+        for column in by_name:
+            row = column.get(name)
+            cells.append("| " if row is None else _cell(row))
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += ["| forecast | score | R² of the change |", "|---|---|---|"]
+    lines += [
+        f"| {f['name']} | {f['score']:.4f} | {f['explained']:.2f} |" for f in results["forecasts"]
+    ]
+    return lines
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    ahead = f"{row['ahead']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+    return f"{row['score']:.4f} | {ahead}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do all of it and write it down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -221,9 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {"package_version": __version__, "episodes": 1000}
     results["challenges"] = {name: _compared(name, also, console) for name in CHALLENGES}
     results["forecasts"] = [asdict(forecast) for forecast in forecasts()]
-    for forecast in results["forecasts"]:
-        console.print(str(forecast))
     write_json(chosen.out, results)
+    console.print("\n".join(markdown(results)), soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

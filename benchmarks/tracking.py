@@ -76,7 +76,9 @@ class RunTracker:
         if episode is None:
             return
         labels: dict[str, str | int] = {"agent": episode.agent, "seed": episode.seed}
-        for century in _centuries(episode):
+        for step, century in zip(episode.steps, _centuries(episode), strict=True):
+            prompts, replies = zip(*step.dialogue, strict=True) if step.dialogue else ((), ())
+            self._sink.log_dialogue(step.century, prompts, replies)
             self._sink.log_century(century, n_steps=len(episode.steps), labels=labels)
         self._sink.log_episode(episode.score, episode.episode_return, labels)
 

@@ -43,8 +43,7 @@ class WandbLogger(gym.Wrapper[Observation, Action, Observation, Action], RecordC
     environment's arguments, versions, and the hashes of history and questions.
 
     The run starts at the first reset and ends with :meth:`close`; a reset after that starts
-    another. Nothing that W&B does stops an episode: see :class:`WandbSink`. Runs of
-    `progressgym run` have no table of dialogue, since their records hold none.
+    another. Nothing that W&B does stops an episode: see :class:`WandbSink`.
 
     Args:
         env: an environment of this package, wrapped or not.

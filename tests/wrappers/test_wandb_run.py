@@ -81,7 +81,16 @@ def record(agent: str, seed: int) -> EpisodeRecord:
     rng = np.random.default_rng(seed)
     numbers = [tuple(row) for row in rng.random((6, 19)).tolist()]
     steps = tuple(
-        StepRecord(f"C01{i}", "digest", i, numbers[i], numbers[i + 1], numbers[i + 2], 0.25 + i)
+        StepRecord(
+            f"C01{i}",
+            "digest",
+            i,
+            numbers[i],
+            numbers[i + 1],
+            numbers[i + 2],
+            0.25 + i,
+            (("What?", f"{agent} {seed} {i}"), ("Why?", "so")),
+        )
         for i in (1, 2)
     )
     return EpisodeRecord(agent, "coevolve", seed, 0.5 + seed, 0.5, numbers[0], steps)
@@ -121,6 +130,11 @@ def test_episodes_are_logged_in_their_order_as_soon_as_can_be(wandb_home: Path):
     assert logged.summary["skill/a"] == 0.375
     assert "skill/b" not in logged.summary
     assert logged.exit_code == 1, "an episode failed"
+    rows = [row for increment in logged.table("dialogue") for row in increment]
+    assert [row[2:] for row in rows[:2]] == [["What?", "a 1 1"], ["Why?", "so"]]
+    assert [row[:2] for row in rows] == [
+        [episode, century] for episode in (1, 2) for century in ("C011", "C012") for _ in range(2)
+    ]
 
 
 def test_the_command_says_where_the_run_is(history: Path, tmp_path: Path):
