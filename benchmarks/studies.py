@@ -220,10 +220,13 @@ def markdown(results: Mapping[str, Any]) -> list[str]:
     by_name = [{row["agent"]: row for row in column["compared"]} for column in columns]
     names = list(dict.fromkeys(name for column in by_name for name in column))
     for name in names:
+        if name.startswith("extrapolative-0"):
+            # The same as lifelong, by definition.
+            continue
         cells = []
         for column in by_name:
             row = column.get(name)
-            cells.append("| " if row is None else _cell(row))
+            cells.append(" |  " if row is None else _cell(row))
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     lines += ["| forecast | score | R² of the change |", "|---|---|---|"]
     lines += [
