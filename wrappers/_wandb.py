@@ -1,6 +1,7 @@
 """How this package deals with wandb: whether it is there, how a run is opened, what may go wrong.
 
-Nothing that wandb does may stop, block or ask whoever uses it: see :func:`open_run`.
+Nothing that wandb does may stop or ask whoever uses it, or have them wait for longer than
+``INIT_SECONDS`` at the start and ``FINISH_SECONDS`` at the end: see :func:`open_run`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Stable-Baselines3: its ``VecEnv`` over this package's vector environments.
 
-SB3 takes no Gymnasium vector environment. :class:`ProgressVecEnv` is the bridge; it hands SB3 the
-environment's own arrays where SB3 copies them anyway (its rollout and replay buffers do).
-:func:`policy_vec_env` puts together what a policy wants: nineteen pushes as the action, and a flat
-view of values, their past and the examinee's gap as the observation.
+SB3 takes no Gymnasium vector environment. :class:`ProgressVecEnv` is the bridge. SB3 keeps an
+observation until after the next step, and only then puts it into its buffer; so what the bridge
+hands out is never written again. :func:`policy_vec_env` puts together what a policy wants: nineteen
+pushes as the action, and a flat view of values, their past and the examinee's gap as the
+observation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,18 +17,25 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from progressgym_env import CHALLENGES
 from progressgym_env.agents.policy import PolicyView
 from progressgym_env.arguments import check_choice
 from progressgym_env.envs.vector import ProgressVectorEnv
-from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.errors import InvalidArgumentError, MissingPackageError
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.logits import pair_directions
 from progressgym_env.wrappers.value_action import spread
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+except ModuleNotFoundError as error:
+    raise MissingPackageError(
+        "the bridge to Stable-Baselines3 needs the package stable-baselines3, which is not "
+        "installed; install it with: pip install 'progressgym-env[rl]'"
+    ) from error
 
 __all__ = ["ProgressVecEnv", "policy_vec_env"]
 
@@ -40,7 +49,8 @@ class ProgressVecEnv(VecEnv):
     ``info["episode"]["r"]`` is the official score.
 
     Args:
-        envs: made by ``gymnasium.make_vec`` with ``autoreset_mode="SameStep"``.
+        envs: made by ``gymnasium.make_vec`` with ``autoreset_mode="SameStep"``. With
+            ``copy=False`` a view saves a copy; without one it makes no difference.
         view: what the policy sees; None hands out the ``Dict`` observation as it is, with an
             action a pair.
         relative: whether rewards are less what holding is paid.
@@ -88,9 +98,15 @@ class ProgressVecEnv(VecEnv):
         self._history = np.zeros(0, dtype=np.float32)
 
     def reset(self) -> Any:
-        """Start all episodes; ``seed(...)`` before it seeds them."""
+        """Start all episodes; ``seed`` and ``set_options`` say beforehand which.
+
+        Raises:
+            InvalidArgumentError: the rows' options differ in more than their ``"history_seed"``,
+                or have no legal value.
+            UnknownNameError: there is no such option.
+        """
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
-        observation, _ = self.envs.reset(seed=seeds)
+        observation, _ = self.envs.reset(seed=seeds, options=_merged(self._options, self.num_envs))
         self._reset_seeds()
         self._reset_options()
         return self._seen(observation, np.ones(self.num_envs, dtype=bool))
@@ -155,7 +171,10 @@ class ProgressVecEnv(VecEnv):
             if self._relative:
                 self._held[begins] = self.envs.hold_rewards()[begins]
         if self.view is None:
-            return observation
+            if self.envs.copy:
+                return observation
+            # SB3 reads them once more after the step that overwrites the environment's own.
+            return {key: array.copy() for key, array in observation.items()}
         if begins.all():
             self._history = self.view.started(observation)
         else:
@@ -211,6 +230,38 @@ def policy_vec_env(
     inner = envs.unwrapped
     chosen = view or PolicyView(n_centuries=inner.n_centuries)  # type: ignore[attr-defined]
     return ProgressVecEnv(envs, chosen, relative=relative, reward_scale=reward_scale)
+
+
+def _merged(options: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
+    """What SB3 keeps once a row, as the options of one vector environment.
+
+    Raises:
+        InvalidArgumentError: they cannot be merged.
+    """
+    if len(options) != n:
+        raise InvalidArgumentError(
+            f"set_options got {len(options)} options for {n} environments; give one dictionary for "
+            "all, or one a row"
+        )
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for row in options for key in row):
+        given = [row[key] for row in options if key in row]
+        if key == "history_seed" and len(given) == n and all(np.ndim(seed) == 0 for seed in given):
+            merged[key] = None if given == [None] * n else given
+        elif key != "reset_mask" and len(given) == n and _all_equal(given):
+            merged[key] = given[0]
+        else:
+            raise InvalidArgumentError(
+                f"set_options: the rows' {key!r} cannot be merged ({len(given)} of {n} have one, "
+                f"the first {given[0]!r}); SB3 resets all rows at once, so give every row the same "
+                "options; only history_seed may differ, and there is no reset_mask"
+            )
+    return merged
+
+
+def _all_equal(values: Sequence[Any]) -> bool:
+    # Some are lists or arrays, with an entry a row.
+    return all(np.array_equal(value, values[0]) for value in values)
 
 
 def _row_of(batch: Any, row: int) -> Any:

@@ -43,7 +43,10 @@ class WandbLogger(gym.Wrapper[Observation, Action, Observation, Action], RecordC
     environment's arguments, versions, and the hashes of history and questions.
 
     The run starts at the first reset and ends with :meth:`close`; a reset after that starts
-    another. Nothing that W&B does stops an episode: see :class:`WandbSink`.
+    another. Nothing that W&B does stops an episode, though the first reset and :meth:`close` may
+    have it wait. Starting takes 5 seconds at most where nobody answers, finishing 30 where the
+    upload is slow; ``WANDB_INIT_TIMEOUT`` and ``WANDB_FINISH_TIMEOUT`` change that. See
+    :class:`WandbSink`.
 
     Args:
         env: an environment of this package, wrapped or not.

@@ -1,5 +1,7 @@
 """Weights & Biases as a sink: one run an experiment, and nothing there stops the experiment.
 
+Starting and finishing a run may have it wait, but no longer than :class:`WandbSink` says.
+
 ``wandb`` is imported when a run starts, not with this module. What the experiment writes itself
 (``episodes.jsonl`` of a run folder) stays the truth; W&B gets a copy.
 """
@@ -97,8 +99,9 @@ class WandbSink:
     Without a key or a network the run goes offline; if that does not work either, nothing is
     logged. Once started, the first call that fails ends the logging. Each is said once, as a
     :class:`TrackingWarning`, and the experiment goes on: for nothing that W&B does is an error
-    raised, and nobody is asked for a key. Starting takes 5 seconds at most where nobody answers,
-    finishing 30; ``WANDB_INIT_TIMEOUT`` and ``WANDB_FINISH_TIMEOUT`` change that.
+    raised, and nobody is asked for a key. It may wait, though. Starting takes 5 seconds at most
+    where nobody answers, finishing 30 where the upload is slow; ``WANDB_INIT_TIMEOUT`` and
+    ``WANDB_FINISH_TIMEOUT`` change that.
 
     Args:
         project: None for the environment variable ``WANDB_PROJECT``, or ``"progressgym"``.
@@ -176,7 +179,7 @@ class WandbSink:
         return f"offline; upload it with: wandb sync {self._folder}"
 
     def start(self) -> None:
-        """Start the run. Does nothing the second time."""
+        """Start the run; may wait as long as the class says. Does nothing the second time."""
         if self._started:
             return
         self._started = True

@@ -23,6 +23,7 @@ from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load
 from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.devices import check_device_name
 from progressgym_env.scoring import unit
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.questions import QuestionSet
@@ -49,11 +50,11 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         update_from: ``"current"`` or ``"initial"``.
         dialogue_samples: replies shown, 1 to 16.
         render_mode: None; a single environment renders.
-        device: for the interface; the simulation runs on the CPU.
+        device: for the interface, and checked; the simulation runs on the CPU.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"`` (or Gymnasium's
             ``AutoresetMode``): what happens to an episode that has ended.
         copy: whether every observation is a copy. False hands out the environment's own arrays,
-            which the next step overwrites: faster, for whoever copies anyway.
+            which the next step overwrites: faster, for whoever copies before stepping on.
 
     Raises:
         InvalidArgumentError: an argument is out of range, or the history cannot be batched.
@@ -88,6 +89,10 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
                 "episode with gymnasium.make(..., render_mode=...) and the same seed"
             )
         self.render_mode = None
+        check_device_name(device)
+        if not isinstance(copy, bool):
+            raise InvalidArgumentError(f"copy={copy!r} must be True or False, for no copies")
+        self.copy = copy
         self._mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         histories = _batchable(history)
@@ -109,9 +114,11 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
 
-        self._copy = copy
         self._observation = cast(Batch, create_empty_array(self.single_observation_space, n))
         self._rngs: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+        # A reset that fails midway leaves no episodes to go on with.
+        self._started = False
         self._units = np.zeros((n, self.n_centuries, self._batch.values.shape[-1]))
         # SAME_STEP: the observations with which episodes last ended, as a batch.
         self.final_observation: Batch | None = None
@@ -137,13 +144,25 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         """(N,) the numbers that name the rows' histories (a copy)."""
         return self._batch.history_seeds.copy()
 
+    @property  # type: ignore[misc]  # no setter, as in SyncVectorEnv
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The rows' generators, as ``SyncVectorEnv`` has them."""
+        self._seed_rows([None] * self.num_envs, ())
+        return tuple(self._rngs)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What the rows' generators were last seeded with, as ``SyncVectorEnv`` has it."""
+        self._seed_rows([None] * self.num_envs, ())
+        return tuple(self._seeds)
+
     def reset(
         self,
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Batch, Infos]:
-        """Start all episodes, or those of ``options["reset_mask"]``.
+        """Start all episodes, or those of ``options["reset_mask"]``; refusing leaves all as it was.
 
         Args:
             seed: row i gets ``seed + i``, or ``seed[i]``; None continues the present generators.
@@ -153,13 +172,18 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         Raises:
             InvalidArgumentError: seeds or options of another number or kind.
             UnknownNameError: another option.
+            ResetNeeded: a mask leaves out rows that have no episode yet.
         """
         given = dict(options or {})
         rows = _masked(given.pop("reset_mask", None), self.num_envs)
-        if len(rows) < self.num_envs and not self._rngs:
+        if len(rows) < self.num_envs and not self._started:
             raise ResetNeeded("there are no episodes yet; reset all rows before resetting some")
-        self._seed(seed, rows)
+        self._batch.checked(given)
+        seeds = _row_seeds(seed, self.num_envs)
+        self._started = False
+        self._seed_rows(seeds, rows.tolist())
         self._begin(rows, given)
+        self._started = True
         return self._handed_out(), {}
 
     def step(
@@ -179,7 +203,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         """
         proposals = check_actions(actions, (self.num_envs, len(self.questions.pairs)))
         n = self.num_envs
-        if not self._rngs:
+        if not self._started:
             raise ResetNeeded("there are no episodes yet; call reset() before step()")
         if self._mode == AutoresetMode.DISABLED and self._ended.any():
             raise ResetNeeded(
@@ -295,26 +319,19 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         self._begin(np.flatnonzero(terminated), {})
 
     def _handed_out(self) -> Batch:
-        if not self._copy:
+        if not self.copy:
             return self._observation
         return {key: array.copy() for key, array in self._observation.items()}
 
-    def _seed(self, seed: int | Sequence[int | None] | None, rows: NDArray[np.intp]) -> None:
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = [None if s is None else int(s) for s in seed]
-        if len(seeds) != self.num_envs:
-            raise InvalidArgumentError(
-                f"{len(seeds)} seeds for {self.num_envs} environments; give one a row, or one "
-                "number, which row i is added to"
-            )
+    def _seed_rows(self, seeds: Sequence[int | None], rows: Sequence[int]) -> None:
+        """Seed the generators of ``rows``, or make those of all."""
         if not self._rngs:
-            self._rngs = [seeding.np_random(s)[0] for s in seeds]
-        else:
-            for row in rows:
-                if seeds[row] is not None:
-                    self._rngs[row] = seeding.np_random(seeds[row])[0]
+            made = [seeding.np_random(seed) for seed in seeds]
+            self._rngs, self._seeds = [rng for rng, _ in made], [known for _, known in made]
+            return
+        for row in rows:
+            if seeds[row] is not None:
+                self._rngs[row], self._seeds[row] = seeding.np_random(seeds[row])
 
 
 def _apart(batch: Batch, mask: NDArray[np.bool_]) -> NDArray[Any]:
@@ -352,3 +369,28 @@ def _masked(mask: object, n: int) -> NDArray[np.intp]:
     if not mask.any():
         raise InvalidArgumentError("reset_mask is all False; set at least one row to True")
     return np.flatnonzero(mask)
+
+
+def _row_seeds(seed: object, n: int) -> list[int | None]:
+    """The seed of every row, None where its generator goes on."""
+    if seed is None:
+        return [None] * n
+    given = seed.tolist() if isinstance(seed, np.ndarray) else seed
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        first = _checked_seed("seed", given)
+        return [first + row for row in range(n)]
+    if len(given) != n:
+        raise InvalidArgumentError(
+            f"{len(given)} seeds for {n} environments; give one a row, or one number, which row i "
+            "is added to"
+        )
+    return [None if s is None else _checked_seed(f"seed[{i}]", s) for i, s in enumerate(given)]
+
+
+def _checked_seed(name: str, seed: object) -> int:
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and seed >= 0:
+        return int(seed)
+    raise InvalidArgumentError(
+        f"{name}={seed!r} is no seed; give an integer, 0 or more, or a list of one a row, with "
+        "None for a row whose generator is to go on"
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_integer, check_number
@@ -44,10 +45,28 @@ class PredictVectorEnv(ProgressVectorEnv):
         num_envs: int = 1,
         history: str | Path | History | SimulatedHistories = "embedded",
         *,
+        update: str = "dpo",
+        update_from: str = "current",
+        dialogue_samples: int = 4,
+        render_mode: str | None = None,
+        device: str = "auto",
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
         steps_ahead: int = 1,
-        **arguments: Any,
+        **unknown: object,
     ) -> None:
-        super().__init__(num_envs, history, **arguments)
+        super().__init__(
+            num_envs,
+            history,
+            update=update,
+            update_from=update_from,
+            dialogue_samples=dialogue_samples,
+            render_mode=render_mode,
+            device=device,
+            autoreset_mode=autoreset_mode,
+            copy=copy,
+            **unknown,
+        )
         self._steps_ahead = check_integer("steps_ahead", steps_ahead, 1, self.n_centuries - 2)
 
     @property
@@ -75,15 +94,33 @@ class CoevolveVectorEnv(ProgressVectorEnv):
         num_envs: int = 1,
         history: str | Path | History | SimulatedHistories = "embedded",
         *,
+        update: str = "dpo",
+        update_from: str = "current",
+        dialogue_samples: int = 4,
+        render_mode: str | None = None,
+        device: str = "auto",
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
         history_epochs: float = 1.0,
         examinee_epochs: float = 2.0,
-        **arguments: Any,
+        **unknown: object,
     ) -> None:
         self._epochs = Influence(
             check_number("history_epochs", history_epochs, 0.0),
             check_number("examinee_epochs", examinee_epochs, 0.0),
         )
-        super().__init__(num_envs, history, **arguments)
+        super().__init__(
+            num_envs,
+            history,
+            update=update,
+            update_from=update_from,
+            dialogue_samples=dialogue_samples,
+            render_mode=render_mode,
+            device=device,
+            autoreset_mode=autoreset_mode,
+            copy=copy,
+            **unknown,
+        )
 
     @property
     def _influence(self) -> Influence:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import progressgym_env
+from progressgym_env.envs import simulated_batch
 from progressgym_env.errors import InvalidActionError, InvalidArgumentError, UnknownNameError
+from progressgym_env.histories.simulated import SimulatedHistories
 
 IDS = tuple(progressgym_env.CHALLENGES.values())
 MODES = tuple(AutoresetMode)
@@ -46,10 +50,13 @@ def assert_equal_observations(one, other):
         )
 
 
+@pytest.mark.parametrize("update_from", ["current", "initial"])
+@pytest.mark.parametrize("update", ["sft", "dpo"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("env_id", IDS)
-def test_a_batch_plays_the_episodes_of_single_environments(env_id, mode):
-    batched, single = vectors(env_id, mode, update="sft", dialogue_samples=3)
+def test_a_batch_plays_the_episodes_of_single_environments(env_id, mode, update, update_from):
+    arguments = {"update": update, "update_from": update_from, "dialogue_samples": 3}
+    batched, single = vectors(env_id, mode, **arguments)
     rng = np.random.default_rng(1)
     observations = batched.reset(seed=11)[0], single.reset(seed=11)[0]
     assert_equal_observations(*observations)
@@ -138,20 +145,35 @@ def test_observations_are_in_the_space_and_rewards_add_up(env_id):
     np.testing.assert_allclose(infos["score"], returns, atol=1e-9)
 
 
-def test_a_large_batch_is_its_rows_however_it_is_cut():
-    """More rows than a block: row i is row i of any other size."""
-    large = gym.make_vec(IDS[2], num_envs=300, history="simulated")
-    small = gym.make_vec(IDS[2], num_envs=7, history="simulated")
-    ours, theirs = large.reset(seed=1)[0], small.reset(seed=1)[0]
-    for _ in range(11):
-        for key in ours:
-            np.testing.assert_allclose(
-                ours[key][:7].astype(float), theirs[key].astype(float), atol=2e-6
-            )
-        actions = np.sign(ours["preferences"]) * np.float32(0.4)
-        ours, rewards = large.step(actions)[:2]
-        theirs, expected = small.step(actions[:7])[:2]
-        np.testing.assert_allclose(rewards[:7], expected, atol=1e-9)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("env_id", IDS)
+def test_a_batch_is_the_same_however_it_is_cut(env_id, mode, monkeypatch):
+    """Several blocks, the last one smaller: as in one, also where some rows alone are at work."""
+    arguments = {"num_envs": 300, "history": "simulated", "autoreset_mode": mode.value}
+    whole = gym.make_vec(env_id, **arguments)
+    monkeypatch.setattr(simulated_batch, "_BLOCK", 128)
+    cut = gym.make_vec(env_id, **arguments)
+    rng = np.random.default_rng(0)
+
+    def both(act):
+        monkeypatch.setattr(simulated_batch, "_BLOCK", 1024)
+        expected = act(whole)
+        monkeypatch.setattr(simulated_batch, "_BLOCK", 128)
+        found = act(cut)
+        assert_equal_observations(found[0], expected[0])
+        for one, other in zip(found[1:-1], expected[1:-1], strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        return found
+
+    both(lambda env: env.reset(seed=1))
+    for turn in range(11):
+        actions = rng.uniform(-0.5, 0.5, cut.action_space.shape).astype(np.float32)
+        ended = both(lambda env, actions=actions: env.step(actions))[2]
+        if mode is AutoresetMode.DISABLED:
+            # Rows of their own times: some blocks are whole, others are of scattered rows.
+            mask = ended | ((np.arange(300) % 2 == 0) & (turn % 3 == 1))
+            if mask.any():
+                both(lambda env, mask=mask: env.reset(options={"reset_mask": mask.copy()}))
 
 
 def test_observations_are_copies_unless_asked_otherwise():
@@ -199,6 +221,134 @@ def test_a_bad_row_is_named():
     # Nothing was done.
     actions[2, 7] = 0
     assert (envs.step(actions)[0]["century"] == 2).all()
+
+
+BAD_RESETS = [
+    ({"options": {"bogus": 1}}, UnknownNameError, "reset option 'bogus'"),
+    ({"options": {"history_seed": [1, 2]}}, InvalidArgumentError, "2 history seeds for 3"),
+    ({"options": {"history_seed": -1}}, InvalidArgumentError, "history_seed=-1"),
+    ({"options": {"family": "warped"}}, UnknownNameError, "warped"),
+    ({"seed": [1.5, 2, 3]}, InvalidArgumentError, r"seed\[0\]=1.5 is no seed; give an integer"),
+    ({"seed": [1, 2, True]}, InvalidArgumentError, r"seed\[2\]=True is no seed"),
+    ({"seed": [1, -2, 3]}, InvalidArgumentError, r"seed\[1\]=-2 is no seed"),
+    ({"seed": ["1", "2", "3"]}, InvalidArgumentError, r"seed\[0\]='1' is no seed"),
+    ({"seed": [[1], [2], [3]]}, InvalidArgumentError, r"seed\[0\]=\[1\] is no seed"),
+    ({"seed": True}, InvalidArgumentError, "seed=True is no seed"),
+    ({"seed": "abc"}, InvalidArgumentError, "seed='abc' is no seed.*a list of one a row"),
+    ({"seed": -1}, InvalidArgumentError, "seed=-1 is no seed"),
+    ({"seed": 1.0}, InvalidArgumentError, "seed=1.0 is no seed"),
+    ({"seed": {1, 2, 3}}, InvalidArgumentError, "is no seed"),
+    ({"seed": [1, 2]}, InvalidArgumentError, "2 seeds for 3 environments; give one a row"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD_RESETS)
+def test_a_refused_reset_changes_nothing(arguments, error, message):
+    envs, untouched = (gym.make_vec(IDS[0], num_envs=3, history="simulated") for _ in range(2))
+    still = np.zeros(envs.action_space.shape, np.float32)
+    with pytest.raises(error, match=message):
+        envs.reset(**arguments)
+    with pytest.raises(ResetNeeded, match="no episodes yet"):
+        envs.step(still)
+    with pytest.raises(ResetNeeded, match="all rows"):
+        envs.reset(options={"reset_mask": np.array([True, False, False])})
+    envs.reset(seed=2), untouched.reset(seed=2)
+    masked = {"reset_mask": np.array([True, False, False]), **arguments.get("options", {})}
+    for refused in (arguments, {**arguments, "options": masked}):
+        with pytest.raises(error, match=message):
+            envs.reset(**refused)
+        assert envs.np_random_seed == (2, 3, 4)
+        assert_equal_observations(envs.step(still)[0], untouched.step(still)[0])
+    assert_equal_observations(envs.reset()[0], untouched.reset()[0])
+
+
+def test_a_reset_that_stops_midway_leaves_no_episodes(monkeypatch):
+    envs = gym.make_vec(IDS[0], num_envs=2, history="simulated")
+    still = np.zeros(envs.action_space.shape, np.float32)
+    envs.reset(seed=0)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulatedHistories, "worlds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            envs.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(ResetNeeded, match="no episodes yet"):
+        envs.step(still)
+    with pytest.raises(ResetNeeded, match="all rows"):
+        envs.reset(options={"reset_mask": np.array([True, False])})
+    envs.reset(seed=0)
+    assert (envs.step(still)[0]["century"] == 2).all()
+
+
+@pytest.mark.parametrize(
+    "seed", [np.int64(5), (5, 6, 7), range(5, 8), np.arange(5, 8), np.array(5), [np.uint8(5), 6, 7]]
+)
+def test_what_is_a_seed(seed):
+    envs = gym.make_vec(IDS[0], num_envs=3, history="simulated")
+    expected, _ = envs.reset(seed=5)
+    assert_equal_observations(envs.reset(seed=seed)[0], expected)
+
+
+def test_seeds_and_generators_are_told_as_side_by_side():
+    batched, single = vectors(IDS[1], AutoresetMode.DISABLED)
+    # Before the first reset there are generators, and the reset goes on with them.
+    early = batched.np_random
+    assert all(isinstance(seed, int) for seed in batched.np_random_seed)
+    batched.reset()
+    assert all(one is other for one, other in zip(early, batched.np_random, strict=True))
+
+    mask = np.arange(N) < 2
+    for reset in (
+        {"seed": 5},
+        {},
+        {"seed": [9, None, None, None, 4]},
+        {"seed": [1, 2, 3, 4, 5], "options": {"reset_mask": mask}},
+    ):
+        for env in (batched, single):
+            options = dict(reset.get("options", {}))
+            env.reset(**{**reset, "options": options})
+        assert batched.np_random_seed == single.np_random_seed
+        assert type(batched.np_random_seed) is type(batched.np_random) is tuple
+        states = [[rng.bit_generator.state for rng in e.np_random] for e in (batched, single)]
+        assert states[0] == states[1]
+    assert batched.np_random_seed == (1, 2, 7, 8, 4)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_unknown_arguments_are_told_all_that_are_known(env_id):
+    """Those of the challenge, which the single environment has too, and those of a vector."""
+    single = inspect.signature(type(gym.make(env_id, history="simulated").unwrapped)).parameters
+    batched = gym.make_vec(env_id, num_envs=1, history="simulated").unwrapped
+    parameters = inspect.signature(type(batched)).parameters
+    shared = set(single) - {"unknown"}
+    assert set(parameters) - {"unknown"} == {*shared, "num_envs", "autoreset_mode", "copy"}
+    for name in shared:
+        assert parameters[name].default == single[name].default
+    with pytest.raises(UnknownNameError, match="known") as error:
+        gym.make_vec(env_id, num_envs=1, history="simulated", histori=1)
+    known = str(error.value).split("known: ")[1].split(";")[0].split(", ")
+    assert known == sorted(set(parameters) - {"unknown"})
+
+
+@pytest.mark.parametrize("copy", [0, 1, None, "False"])
+def test_copy_is_yes_or_no(copy):
+    with pytest.raises(InvalidArgumentError, match=r"copy=.* must be True or False"):
+        gym.make_vec(IDS[0], num_envs=1, history="simulated", copy=copy)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", 0, None])
+@pytest.mark.parametrize("env_id", IDS)
+def test_devices_are_checked_as_in_single_environments(env_id, device):
+    said = []
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(InvalidArgumentError, match="unknown device") as error:
+            make(env_id, history="simulated", device=device)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    for good in ("auto", "cpu", "cuda", "cuda:1"):
+        gym.make_vec(env_id, history="simulated", device=good)
 
 
 @pytest.mark.parametrize("num_envs", [0, -1, 2.0, True])

@@ -37,14 +37,19 @@ def classes(env: gym.Env[Any, Any]) -> list[type]:
     return found
 
 
+def assert_same_stack(one: gym.Env[Any, Any], other: gym.Env[Any, Any]) -> None:
+    """Check that specs, classes and both spaces, the order of entries included, are the same."""
+    assert one.spec == other.spec
+    assert classes(one) == classes(other)
+    assert one.observation_space == other.observation_space
+    assert list(one.observation_space) == list(other.observation_space)
+    assert one.action_space == other.action_space
+
+
 def assert_survives_json(env: gym.Env[Any, Any]) -> None:
     """Check that the stack made of the spec's JSON is the same and shows the same."""
     other = rebuilt(env)
-    assert other.spec == env.spec
-    assert classes(other) == classes(env)
-    assert other.observation_space == env.observation_space
-    assert list(other.observation_space) == list(env.observation_space)
-    assert other.action_space == env.action_space
+    assert_same_stack(other, env)
     assert data_equivalence(other.reset(seed=3), env.reset(seed=3), exact=True)
 
 

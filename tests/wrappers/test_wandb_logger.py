@@ -11,15 +11,16 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.registration import EnvSpec
 from PIL import Image
 
 from progressgym_env import __version__
 from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.wrappers._wandb import FINISH_SECONDS, INIT_SECONDS
 from progressgym_env.wrappers.wandb_logger import WandbLogger
-from progressgym_env.wrappers.wandb_sink import VALUE_NAMES
+from progressgym_env.wrappers.wandb_sink import VALUE_NAMES, WandbSink
 from tests.envs.episodes import digest, make, play, zero_policy
 from tests.scripted import scripted_history, write_scripted
+from tests.wrappers.stacks import assert_same_stack, rebuilt
 from tests.wrappers.wandb_runs import ROOT, Run, read_run, read_run_at, run_folders
 
 every_challenge = pytest.mark.parametrize("challenge", ["follow", "predict", "coevolve"])
@@ -210,15 +211,24 @@ def test_spec_survives_json(challenge: str, wandb_home: Path):
     )
     text = env.spec.to_json()
     assert json.loads(text)["additional_wrappers"][-1]["kwargs"]["folder"].endswith("runs")
-    rebuilt = gym.make(EnvSpec.from_json(text))
-    assert isinstance(rebuilt, WandbLogger)
-    assert rebuilt.spec == env.spec
-    list(play(rebuilt, policy=zero_policy))
-    rebuilt.close()
+    again = rebuilt(env)
+    assert_same_stack(again, env)
+    list(play(again, policy=zero_policy))
+    again.close()
     run = read_run(wandb_home / "runs")
     assert (run.project, run.name, run.config["agent"]) == ("mine", "a name", "hold")
     assert run.having("episode/score")
     assert not run.having("dialogue.path")
+
+
+def test_how_long_it_waits_is_documented():
+    """It stops nothing, but starting and finishing a run may take as long as is told."""
+    for documented in (WandbLogger, WandbSink):
+        text = " ".join(str(documented.__doc__).split())
+        assert f"Starting takes {INIT_SECONDS:g} seconds" in text
+        assert f"finishing {FINISH_SECONDS:g}" in text
+        assert "WANDB_INIT_TIMEOUT" in text
+        assert "WANDB_FINISH_TIMEOUT" in text
 
 
 def test_other_environments_are_refused():
