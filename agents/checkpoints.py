@@ -1,4 +1,7 @@
-"""Checkpoints of Stable-Baselines3's algorithms, as safetensors and JSON instead of pickles."""
+"""What is kept of Stable-Baselines3's algorithms, as safetensors and JSON instead of pickles.
+
+Checkpoints, which training goes on from, and policies, which play without SB3.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save
-from stable_baselines3 import SAC
-from stable_baselines3.common.base_class import BaseAlgorithm
+from safetensors.torch import load_file, save_file
 
-from progressgym_env.errors import PolicyError
-from progressgym_env.files import write_bytes, write_json
+from progressgym_env.agents.policy import Policy, PolicyView, weights_of
+from progressgym_env.errors import InvalidArgumentError, MissingPackageError, PolicyError
+from progressgym_env.files import atomic_path, write_json
 
-__all__ = ["read_checkpoint", "restore", "write_checkpoint"]
+try:
+    from stable_baselines3 import PPO, SAC
+    from stable_baselines3.common.base_class import BaseAlgorithm
+except ModuleNotFoundError as error:
+    raise MissingPackageError(
+        "training needs the package stable-baselines3, which is not installed; install it with: "
+        "pip install 'progressgym-env[rl]'"
+    ) from error
 
+__all__ = [
+    "ACTIVATIONS",
+    "ALGORITHMS",
+    "CHECKPOINT_FILE",
+    "check_same_training",
+    "policy_of",
+    "read_checkpoint",
+    "read_sb3",
+    "restore",
+    "write_checkpoint",
+]
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 CHECKPOINT_FILE = "checkpoint.json"
-CHECKPOINT_VERSION = 1
-_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+CHECKPOINT_VERSION = 2
+_BUFFER = ("observations", "actions", "rewards", "dones", "timeouts")
+_HEADER: dict[str, type | tuple[type, ...]] = {
+    "config": dict,
+    "segment": int,
+    "tensors_file": str,
+    "num_timesteps": int,
+    "n_updates": int,
+    "replay_buffer": (dict, type(None)),
+}
 
 
 def write_checkpoint(
-    folder: Path, model: BaseAlgorithm, config: Mapping[str, Any], segment: int
+    folder: Path,
+    model: BaseAlgorithm,
+    config: Mapping[str, Any],
+    segment: int,
+    *,
+    to_go_on: bool = True,
 ) -> None:
     """Write weights, optimisers, counters and any replay buffer of ``model`` into ``folder``.
 
@@ -33,18 +70,25 @@ def write_checkpoint(
         model: PPO or SAC.
         config: of the training, JSON-able.
         segment: segments done.
+        to_go_on: whether there is more to train; if not, the replay buffer is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, numbers = _state_of(model)
+    numbers["replay_buffer"] = None
+    if to_go_on and _replay_buffer(model) is not None:
+        stored, numbers["replay_buffer"] = _buffer_state(_replay_buffer(model))
+        tensors.update(stored)
     name = f"checkpoint-{segment:06d}.safetensors"
-    write_bytes(folder / name, save(tensors))
+    with atomic_path(folder / name) as path:
+        save_file(tensors, path)
+        digest = _digest(path)
     # The header last, and the old tensors after it: an interrupt leaves one checkpoint whole.
     content = {
         "checkpoint_version": CHECKPOINT_VERSION,
         "config": config,
         "segment": segment,
         "tensors_file": name,
-        "tensors": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+        "tensors": digest,
         **numbers,
     }
     write_json(folder / CHECKPOINT_FILE, content)
@@ -60,16 +104,35 @@ def restore(folder: Path, model: BaseAlgorithm, config: Mapping[str, Any]) -> in
         PolicyError: there is none, it is damaged, of another version, or of another training.
     """
     header = read_checkpoint(folder)
-    differing = [key for key in config if header["config"].get(key) != config[key]]
-    if differing:
-        key = differing[0]
+    check_same_training(f"the checkpoint in {folder}", header["config"], config)
+    try:
+        _restore_state(model, load_file(folder / Path(header["tensors_file"]).name), header)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PolicyError(
-            f"the checkpoint in {folder} is of another training: {key} is "
-            f"{header['config'].get(key)!r} there and {config[key]!r} here; resume with the "
-            "same settings, or train into another folder"
-        )
-    _restore_state(model, load_file(folder / header["tensors_file"]), header)
+            f"the checkpoint in {folder} is damaged: it holds not what {type(model).__name__} goes "
+            f"on from ({error}); train from the start"
+        ) from error
     return int(header["segment"])
+
+
+def check_same_training(what: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Compare the configurations of two trainings, as JSON keeps them.
+
+    Args:
+        what: holds the first one; for the message.
+        there: what was trained.
+        here: what is asked for.
+
+    Raises:
+        PolicyError: they differ; the message names the first difference.
+    """
+    old, new = _flat(there), _flat(json.loads(json.dumps(here)))
+    for key in new:
+        if key not in old or old[key] != new[key]:
+            raise PolicyError(
+                f"{what} is of another training: {key} is {old.get(key)!r} there and "
+                f"{new[key]!r} here; resume with the same settings, or train into another folder"
+            )
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -81,8 +144,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))
         version = header["checkpoint_version"]
-        name = str(header["tensors_file"]) if version == CHECKPOINT_VERSION else CHECKPOINT_FILE
-        digest = hashlib.sha256((folder / Path(name).name).read_bytes()).hexdigest()
+        # Only the name: whatever a header says, nothing outside the folder is read.
+        name = Path(header["tensors_file"]).name if version == CHECKPOINT_VERSION else None
+        digest = _digest(folder / (name or CHECKPOINT_FILE))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PolicyError(
             f"{folder} holds no checkpoint that can be read ({error}); train from the start"
@@ -97,8 +161,100 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             f"the checkpoint in {folder} is damaged: {name} is not the file that "
             f"{CHECKPOINT_FILE} was written for; train from the start"
         )
+    wrong = [key for key, kind in _HEADER.items() if not isinstance(header.get(key, ...), kind)]
+    if wrong:
+        raise PolicyError(
+            f"the checkpoint in {folder} is damaged: {CHECKPOINT_FILE} lacks or misstates "
+            f"{', '.join(wrong)}; train from the start"
+        )
     checked: dict[str, Any] = header
     return checked
+
+
+def policy_of(
+    model: BaseAlgorithm, view: PolicyView, *, challenge: str, training: Mapping[str, Any]
+) -> Policy:
+    """The deterministic policy of an SB3 algorithm, without SB3.
+
+    Args:
+        model: PPO or SAC with an ``MlpPolicy``.
+        view: what it was trained on.
+        challenge: what it was trained for.
+        training: how it came to be, for readers; JSON-able.
+
+    Raises:
+        PolicyError: the algorithm is another one, or its policy has no plain layers.
+    """
+    actor: list[torch.nn.Module]
+    if isinstance(model, PPO):
+        actor = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
+        squash = "clip"
+    elif isinstance(model, SAC):
+        actor = [*model.actor.latent_pi, model.actor.mu]
+        squash = "tanh"
+    else:
+        raise PolicyError(f"{type(model).__name__} is neither PPO nor SAC; train with one of them")
+    layers = [layer for layer in actor if isinstance(layer, torch.nn.Linear)]
+    kinds = {type(layer) for layer in actor} - {torch.nn.Linear}
+    names = [name for name, kind in ACTIVATIONS.items() if kinds <= {kind}]
+    if not names:
+        raise PolicyError(
+            f"activations {sorted(k.__name__ for k in kinds)} are not among {list(ACTIVATIONS)}"
+        )
+    weights = weights_of(
+        [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
+    )
+    return Policy(challenge, view, weights, names[0], squash, training)
+
+
+def read_sb3(path: Path, view: PolicyView, challenge: str, *, trusted: bool) -> Policy:
+    """The policy of a zip file that SB3 saved.
+
+    Such a file holds pickles, which run whatever code they like when loaded.
+
+    Args:
+        path: the zip file.
+        view: what the policy was trained on.
+        challenge: what it was trained for.
+        trusted: must be True: you know who made the file.
+
+    Raises:
+        InvalidArgumentError: ``trusted`` is not True.
+        PolicyError: it is neither PPO's nor SAC's, or was trained on another space.
+    """
+    if trusted is not True:
+        raise InvalidArgumentError(
+            f"{path}: files of Stable-Baselines3 hold pickles, which can run any code; if you "
+            "know who made this one, say trusted=True, else ask for policy.json and "
+            "policy.safetensors"
+        )
+    failures = []
+    for algorithm in ALGORITHMS.values():
+        try:
+            model = algorithm.load(path, device="cpu")
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            failures.append(f"{algorithm.__name__}: {error}")
+            continue
+        space = model.observation_space.shape
+        if space != (view.n_features,):
+            raise PolicyError(
+                f"{path} was trained on observations of shape {space}, and the view has "
+                f"({view.n_features},); give the view it was trained on"
+            )
+        return policy_of(model, view, challenge=challenge, training={"from": path.name})
+    raise PolicyError(f"{path} is no policy of {', '.join(ALGORITHMS)}: {'; '.join(failures)}")
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with its settings beside the rest, so that a difference has one name."""
+    settings = config.get("settings")
+    inner = settings if isinstance(settings, Mapping) else {}
+    return {**{key: value for key, value in config.items() if key != "settings"}, **inner}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state_of(model: BaseAlgorithm) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -118,11 +274,6 @@ def _state_of(model: BaseAlgorithm) -> tuple[dict[str, torch.Tensor], dict[str, 
     for name in variables:
         tensors[f"{name}/"] = _attribute(model, name).detach()
     numbers["n_updates"] = int(getattr(model, "_n_updates", 0))
-    if isinstance(model, SAC) and model.replay_buffer is not None:
-        buffer = model.replay_buffer
-        for key in _BUFFER:
-            tensors[f"replay_buffer/{key}"] = torch.from_numpy(getattr(buffer, key))
-        numbers["replay_buffer"] = {"pos": int(buffer.pos), "full": bool(buffer.full)}
     return {key: value.clone().contiguous() for key, value in tensors.items()}, numbers
 
 
@@ -146,11 +297,43 @@ def _restore_state(
             _attribute(model, name).copy_(tensors[f"{name}/"])
     model.num_timesteps = int(numbers["num_timesteps"])
     model._n_updates = int(numbers["n_updates"])
-    if isinstance(model, SAC) and model.replay_buffer is not None:
-        for key in _BUFFER:
-            getattr(model.replay_buffer, key)[...] = tensors[f"replay_buffer/{key}"].numpy()
-        model.replay_buffer.pos = int(numbers["replay_buffer"]["pos"])
-        model.replay_buffer.full = bool(numbers["replay_buffer"]["full"])
+    if numbers["replay_buffer"] is not None:
+        _restore_buffer(_replay_buffer(model), tensors, numbers["replay_buffer"])
+
+
+def _replay_buffer(model: BaseAlgorithm) -> Any:
+    """SAC's replay buffer; None of an algorithm that has none."""
+    return getattr(model, "replay_buffer", None)
+
+
+def _buffer_state(buffer: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and numbers of the filled part of a replay buffer.
+
+    What followed an observation mostly is the next one in the buffer. It is kept only where it is
+    not: at the ends of episodes and segments.
+    """
+    filled = buffer.buffer_size if buffer.full else buffer.pos
+    kept = {key: getattr(buffer, key)[:filled] for key in _BUFFER}
+    following = buffer.next_observations[:filled]
+    # Compared as bits: 0 and -0 are equal, and no number equals NaN.
+    bits, next_bits = (a.view(np.uint32) for a in (following, kept["observations"]))
+    kept["apart"] = (bits != np.roll(next_bits, -1, axis=0)).any(axis=-1)
+    kept["apart_observations"] = following[kept["apart"]]
+    tensors = {f"replay_buffer/{key}": torch.from_numpy(a) for key, a in kept.items()}
+    return tensors, {"pos": int(buffer.pos), "full": bool(buffer.full)}
+
+
+def _restore_buffer(
+    buffer: Any, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]
+) -> None:
+    stored = {key: tensors[f"replay_buffer/{key}"].numpy() for key in (*_BUFFER, "apart")}
+    filled = len(stored["apart"])
+    for key in _BUFFER:
+        getattr(buffer, key)[:filled] = stored[key]
+    following = np.roll(stored["observations"], -1, axis=0)
+    following[stored["apart"]] = tensors["replay_buffer/apart_observations"].numpy()
+    buffer.next_observations[:filled] = following
+    buffer.pos, buffer.full = int(numbers["pos"]), bool(numbers["full"])
 
 
 def _attribute(model: BaseAlgorithm, path: str) -> Any:

@@ -10,6 +10,7 @@ histories plays on language models as it is. It runs on NumPy alone.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,7 +33,7 @@ from progressgym_env.values.questions import QuestionSet, load_questions
 from progressgym_env.wrappers.value_action import spread
 from progressgym_env.wrappers.value_history import pushed, started
 
-__all__ = ["FORMAT_VERSION", "POLICY_FILE", "Policy", "PolicyAgent", "PolicyView"]
+__all__ = ["FORMAT_VERSION", "POLICY_FILE", "Policy", "PolicyAgent", "PolicyView", "PolicyWarning"]
 
 FORMAT_VERSION = 1
 POLICY_FILE, WEIGHTS_FILE = "policy.json", "policy.safetensors"
@@ -44,6 +45,10 @@ READS = ("century", "judge_values", "examinee_values")
 """What of an observation a policy sees."""
 
 Floats = NDArray[np.float32]
+
+
+class PolicyWarning(UserWarning):
+    """A policy plays something that it was not trained for, as well as it can."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,42 @@ class Policy:
                 hidden = activate(hidden)
         pushes: Floats = _SQUASHES[self.squash](hidden)
         return pushes
+
+    def check_plays(
+        self, challenge: str, n_centuries: int, steps_ahead: int = 1, *, name: str = "policy"
+    ) -> None:
+        """Check that the policy was trained for what it is to play; warn if for other steps ahead.
+
+        Args:
+            challenge: what is played.
+            n_centuries: length of the histories that it is played on.
+            steps_ahead: as in Predict.
+            name: of the policy, for messages.
+
+        Raises:
+            PolicyError: it was trained for another challenge, or on shorter histories.
+        """
+        if challenge != self.challenge:
+            raise PolicyError(
+                f"{name} was trained for {self.challenge}, and {challenge} is played; play "
+                f"{self.challenge}, or train one with: progressgym train --challenge {challenge}"
+            )
+        known = self.view.n_centuries
+        if n_centuries > known:
+            raise PolicyError(
+                f"{name} was trained on histories of {known} centuries, and this one has "
+                f"{n_centuries}: it would be told of times it never met; play histories of {known} "
+                f"or fewer, or train one whose view has n_centuries={n_centuries}"
+            )
+        # Policies of another origin than this package's training may not say.
+        trained = self.training.get("steps_ahead", steps_ahead)
+        if challenge == "predict" and trained != steps_ahead:
+            warnings.warn(
+                f"{name} was trained with steps_ahead={trained} and plays with "
+                f"steps_ahead={steps_ahead}; it may do worse than one trained for that",
+                PolicyWarning,
+                stacklevel=3,
+            )
 
     def save(self, folder: Path) -> None:
         """Write ``policy.json`` and ``policy.safetensors`` into ``folder``."""

@@ -72,7 +72,7 @@ def make_agent(
     Args:
         name: one of ``AGENTS``, or ``policy:FOLDER``: a policy that ``progressgym train`` wrote.
         challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``; the oracle and the shipped policy
-            need it, no other.
+            need it, no other. Other policies are checked to have been trained for it.
         history: the oracle knows it; policies and value extrapolation act on its pairs.
         steps_ahead: as in Predict; how far extrapolative agents and the oracle look ahead.
         seed: seeds the random agent.
@@ -80,7 +80,8 @@ def make_agent(
     Raises:
         UnknownNameError: there is no such agent, challenge or history.
         InvalidArgumentError: ``steps_ahead`` is out of range, or the agent needs a challenge.
-        PolicyError: the folder holds no policy that can be read.
+        PolicyError: the folder holds no policy that can be read, or one that was trained for
+            another challenge, or on shorter histories.
     """
     check_agent(name)
     if name in _EXTRAPOLATIVE:
@@ -102,7 +103,10 @@ def make_agent(
         folder = Path(name.removeprefix(_POLICY))
         if name == "policy":
             folder = SHIPPED / _needed(challenge, name)
-        agent = PolicyAgent(Policy.read(folder), load(history).questions)
+        policy, played = Policy.read(folder), load(history)
+        if challenge is not None:
+            policy.check_plays(_needed(challenge, name), played.n_centuries, steps_ahead, name=name)
+        agent = PolicyAgent(policy, played.questions)
     agent.name = name
     return agent
 

@@ -8,8 +8,10 @@ would have had without the stop.
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -17,18 +19,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO, SAC
+
+from progressgym_env import CHALLENGES, __version__
+from progressgym_env.agents.checkpoints import (
+    ACTIVATIONS,
+    ALGORITHMS,
+    policy_of,
+    read_sb3,
+    restore,
+    write_checkpoint,
+)
+from progressgym_env.agents.policy import Policy, PolicyView
+from progressgym_env.arguments import check_choice, check_integer, check_number
+from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.histories.loading import load
+from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.randomness import random_states_kept
+from progressgym_env.wrappers.sb3 import ProgressVecEnv, policy_vec_env
+
+# After checkpoints, which says what to install where Stable-Baselines3 is missing.
+# isort: split
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
-
-from progressgym_env import CHALLENGES, __version__
-from progressgym_env.agents.checkpoints import restore, write_checkpoint
-from progressgym_env.agents.policy import Policy, PolicyView, weights_of
-from progressgym_env.arguments import check_choice, check_integer
-from progressgym_env.errors import InvalidArgumentError, PolicyError, unknown_name
-from progressgym_env.models.randomness import random_states_kept
-from progressgym_env.wrappers.sb3 import ProgressVecEnv, policy_vec_env
 
 __all__ = [
     "ALGORITHMS",
@@ -40,13 +53,76 @@ __all__ = [
     "read_sb3",
 ]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
-_ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 # Settings that are this package's own; all others go to the algorithm.
 _OWN = (
     "n_envs", "length", "reward_scale", "relative", "net_arch", "activation", "log_std_init",
     "final_rate", "segment",
 )  # fmt: skip
+
+
+def _integer(low: int) -> Callable[[str, object], int]:
+    return lambda name, value: check_integer(name, value, low)
+
+
+def _number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[..., float]:
+    def check(name: str, value: object) -> float:
+        number = check_number(name, value, low, above=above)
+        if number > high:
+            raise InvalidArgumentError(f"{name}={value!r} must be {high:g} or less")
+        return number
+
+    return check
+
+
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def _layers(name: str, value: object) -> list[int]:
+    if not isinstance(value, list | tuple):
+        raise InvalidArgumentError(
+            f"{name}={value!r} must list the sizes of the layers, integers of 1 or more, as "
+            "[128, 128]"
+        )
+    return [check_integer(f"{name}[{index}]", size, 1) for index, size in enumerate(value)]
+
+
+def _entropy(name: str, value: object) -> float | str:
+    if not isinstance(value, str):
+        return check_number(name, value, 0.0)
+    start, _, initial = value.partition("_")
+    try:
+        good = start == "auto" and (value == "auto" or 0 < float(initial) < math.inf)
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidArgumentError(
+            f"{name}={value!r} must be a number, 0 or more, 'auto', or 'auto_' and the number "
+            "above 0 to begin with, as 'auto_0.01'"
+        )
+    return value
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("n_envs", "segment", "n_steps", "n_epochs"), _integer(1)),
+    **dict.fromkeys(("buffer_size", "train_freq"), _integer(1)),
+    **dict.fromkeys(("length", "batch_size"), _integer(2)),
+    "learning_starts": _integer(0),
+    # -1 is SB3's word for as many as there were steps.
+    "gradient_steps": _integer(-1),
+    **dict.fromkeys(("reward_scale", "learning_rate", "clip_range"), _number(0.0, above=True)),
+    **dict.fromkeys(("max_grad_norm",), _number(0.0, above=True)),
+    **dict.fromkeys(("gamma", "gae_lambda", "final_rate"), _number(0.0, 1.0)),
+    "tau": _number(0.0, 1.0, above=True),
+    "log_std_init": _number(-20.0),
+    "relative": _boolean,
+    "net_arch": _layers,
+    "activation": lambda name, value: check_choice(name, value, tuple(ACTIVATIONS)),
+    "ent_coef": _number(0.0),
+}
+"""How every setting is checked, and made a value that JSON keeps as it is."""
 
 
 def default_settings(algorithm: str, challenge: str) -> dict[str, Any]:
@@ -84,14 +160,20 @@ class TrainConfig:
     Attributes:
         algorithm: ``"ppo"`` or ``"sac"``.
         challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``.
-        history: where training histories come from.
+        history: name of simulated histories to train on.
         total_steps: environment steps, 1 or more; rounded up to whole segments.
         seed: decides everything.
-        steps_ahead: Predict only.
+        steps_ahead: Predict only, 1 elsewhere.
+        threads: of torch. Sums depend on how they are split, so another number gives other
+            weights.
         settings: of the algorithm; by default the tuned ones. ``n_envs``, ``length``,
             ``reward_scale``, ``relative``, ``net_arch``, ``activation``, ``log_std_init``,
             ``final_rate`` and ``segment`` (steps) are this package's, the rest go to the algorithm
             as they are.
+
+    Raises:
+        InvalidArgumentError: a value is of the wrong kind or out of its range.
+        UnknownNameError: there is no such algorithm, challenge, history or setting.
     """
 
     algorithm: str = "ppo"
@@ -100,16 +182,47 @@ class TrainConfig:
     total_steps: int = 8_192_000
     seed: int = 0
     steps_ahead: int = 1
+    threads: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self._checked_settings())
+        for name, low in (("total_steps", 1), ("seed", 0), ("steps_ahead", 1), ("threads", 1)):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), low))
+        last = self.n_centuries - 2
+        if self.challenge == "predict":
+            check_integer("steps_ahead", self.steps_ahead, 1, last)
+        elif self.steps_ahead != 1:
+            raise InvalidArgumentError(
+                f"steps_ahead={self.steps_ahead} belongs to the challenge predict; "
+                f"{self.challenge} has none, so leave it out or change the challenge"
+            )
+
+    def _checked_settings(self) -> dict[str, Any]:
         tuned = default_settings(self.algorithm, self.challenge)
+        if not isinstance(self.settings, Mapping):
+            raise InvalidArgumentError(
+                f"settings={self.settings!r} must be a mapping of names to values, as "
+                "{'learning_rate': 1e-3}"
+            )
         for name in self.settings:
             if name not in tuned:
                 raise unknown_name(f"setting of {self.algorithm}", name, tuned)
-        object.__setattr__(self, "settings", {**tuned, **self.settings})
-        check_integer("total_steps", self.total_steps, 1)
-        check_integer("seed", self.seed, 0)
+        checks = {**_CHECKS, "ent_coef": _entropy} if self.algorithm == "sac" else _CHECKS
+        settings = {**tuned, **self.settings}
+        return {name: checks[name](name, value) for name, value in settings.items()}
+
+    @property
+    def n_centuries(self) -> int:
+        """Length of the histories."""
+        histories = load(self.history) if isinstance(self.history, str) else None
+        if not isinstance(histories, SimulatedHistories):
+            raise InvalidArgumentError(
+                f"history={self.history!r} must be the name of simulated histories, as "
+                "'simulated-train': models that are trained one at a time cannot be batched, and "
+                "a checkpoint keeps names only"
+            )
+        return histories.n_centuries
 
     @property
     def n_segments(self) -> int:
@@ -143,12 +256,12 @@ class Trainer:
         self.env = _training_env(config, own)
         policy: dict[str, Any] = {
             "net_arch": list(own["net_arch"]),
-            "activation_fn": _ACTIVATIONS[own["activation"]],
+            "activation_fn": ACTIVATIONS[own["activation"]],
         }
         if "log_std_init" in own:
             policy["log_std_init"] = own["log_std_init"]
         rate = float(settings.pop("learning_rate"))
-        with random_states_kept():
+        with _apart(config.threads):
             self.model: BaseAlgorithm = ALGORITHMS[config.algorithm](
                 "MlpPolicy",
                 self.env,
@@ -168,9 +281,10 @@ class Trainer:
     def train_segment(self) -> None:
         """Train one segment: fresh episodes, random numbers of its own."""
         entropy = np.random.SeedSequence((self.config.seed, self.segment)).generate_state(2)
-        with random_states_kept():
-            # SB3 shuffles with the global generators; they are put back afterwards.
+        with _apart(self.config.threads):
+            # SB3 shuffles with the global generators; SAC's warm-up draws from the action space.
             set_random_seed(int(entropy[0]))
+            self.model.action_space.seed(int(entropy[0]))
             self.env.seed(int(entropy[1]) % 2**31)
             self.model._last_obs = None
             self.model.learn(
@@ -186,7 +300,7 @@ class Trainer:
             self._view,
             challenge=config.challenge,
             training={
-                **self._config,
+                **asdict(config),
                 "steps_done": int(self.model.num_timesteps),
                 "package_version": __version__,
             },
@@ -194,7 +308,8 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint into ``folder``: weights, optimisers and counters."""
-        write_checkpoint(folder, self.model, self._config, self.segment)
+        config = asdict(self.config)
+        write_checkpoint(folder, self.model, config, self.segment, to_go_on=not self.done)
 
     def restore(self, folder: Path) -> None:
         """Go on from the checkpoint in ``folder``.
@@ -202,11 +317,7 @@ class Trainer:
         Raises:
             PolicyError: there is none, it is damaged, of another version, or of another training.
         """
-        self.segment = restore(folder, self.model, self._config)
-
-    @property
-    def _config(self) -> dict[str, Any]:
-        return {**asdict(self.config), "settings": dict(self.config.settings)}
+        self.segment = restore(folder, self.model, asdict(self.config))
 
     @property
     def _view(self) -> PolicyView:
@@ -230,78 +341,16 @@ class _Callback(BaseCallback):
         self._on_rollout_done(self.model)
 
 
-def policy_of(
-    model: BaseAlgorithm, view: PolicyView, *, challenge: str, training: Mapping[str, Any]
-) -> Policy:
-    """The deterministic policy of an SB3 algorithm, without SB3.
-
-    Args:
-        model: PPO or SAC with an ``MlpPolicy``.
-        view: what it was trained on.
-        challenge: what it was trained for.
-        training: how it came to be, for readers; JSON-able.
-
-    Raises:
-        PolicyError: the algorithm is another one, or its policy has no plain layers.
-    """
-    actor: list[torch.nn.Module]
-    if isinstance(model, PPO):
-        actor = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
-        squash = "clip"
-    elif isinstance(model, SAC):
-        actor = [*model.actor.latent_pi, model.actor.mu]
-        squash = "tanh"
-    else:
-        raise PolicyError(f"{type(model).__name__} is neither PPO nor SAC; train with one of them")
-    layers = [layer for layer in actor if isinstance(layer, torch.nn.Linear)]
-    kinds = {type(layer) for layer in actor} - {torch.nn.Linear}
-    names = [name for name, kind in _ACTIVATIONS.items() if kinds <= {kind}]
-    if not names:
-        raise PolicyError(
-            f"activations {sorted(k.__name__ for k in kinds)} are not among {list(_ACTIVATIONS)}"
-        )
-    weights = weights_of(
-        [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers]
-    )
-    return Policy(challenge, view, weights, names[0], squash, training)
-
-
-def read_sb3(path: Path, view: PolicyView, challenge: str, *, trusted: bool) -> Policy:
-    """The policy of a zip file that SB3 saved.
-
-    Such a file holds pickles, which run whatever code they like when loaded.
-
-    Args:
-        path: the zip file.
-        view: what the policy was trained on.
-        challenge: what it was trained for.
-        trusted: must be True: you know who made the file.
-
-    Raises:
-        InvalidArgumentError: ``trusted`` is not True.
-        PolicyError: it is neither PPO's nor SAC's, or was trained on another space.
-    """
-    if trusted is not True:
-        raise InvalidArgumentError(
-            f"{path}: files of Stable-Baselines3 hold pickles, which can run any code; if you "
-            "know who made this one, say trusted=True, else ask for policy.json and "
-            "policy.safetensors"
-        )
-    failures = []
-    for algorithm in ALGORITHMS.values():
-        try:
-            model = algorithm.load(path, device="cpu")
-        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-            failures.append(f"{algorithm.__name__}: {error}")
-            continue
-        space = model.observation_space.shape
-        if space != (view.n_features,):
-            raise PolicyError(
-                f"{path} was trained on observations of shape {space}, and the view has "
-                f"({view.n_features},); give the view it was trained on"
-            )
-        return policy_of(model, view, challenge=challenge, training={"from": path.name})
-    raise PolicyError(f"{path} is no policy of {', '.join(ALGORITHMS)}: {'; '.join(failures)}")
+@contextmanager
+def _apart(threads: int) -> Iterator[None]:
+    """Compute with ``threads``; torch's own number and all random states are put back after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with random_states_kept():
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _training_env(config: TrainConfig, own: Mapping[str, Any]) -> ProgressVecEnv:
@@ -310,7 +359,7 @@ def _training_env(config: TrainConfig, own: Mapping[str, Any]) -> ProgressVecEnv
         config.challenge,
         int(own["n_envs"]),
         config.history,
-        view=PolicyView(length=int(own["length"])),
+        view=PolicyView(length=int(own["length"]), n_centuries=config.n_centuries),
         reward_scale=float(own["reward_scale"]),
         relative=bool(own["relative"]),
         **arguments,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +17,26 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from progressgym_env import __version__
+from progressgym_env.agents.checkpoints import CHECKPOINT_FILE, check_same_training, read_checkpoint
 from progressgym_env.agents.policy import PolicyAgent
 from progressgym_env.agents.registry import make_agent
 from progressgym_env.agents.training import TrainConfig, Trainer
 from progressgym_env.benchmarks.batch import oracle_of, play_batch
 from progressgym_env.benchmarks.plots import draw_curve
-from progressgym_env.errors import InvalidArgumentError
-from progressgym_env.files import atomic_path, write_json
+from progressgym_env.errors import InvalidArgumentError, PolicyError
+from progressgym_env.files import new_folder, write_json, write_text
+from progressgym_env.histories.loading import load
 from progressgym_env.values.embedding import FloatArray
 
-__all__ = ["BASELINES", "Comparison", "compare", "differences", "train"]
+__all__ = [
+    "BASELINES",
+    "Comparison",
+    "compare",
+    "describe",
+    "differences",
+    "read_config",
+    "train",
+]
 
 BASELINES: tuple[str, ...] = (
     "hold",
@@ -42,6 +56,7 @@ PICTURE_FILE = "curve.png"
 # Agents that a learning curve is drawn beside; the oracle is another.
 _DRAWN = ("hold", "lifelong", "extrapolative-2")
 CHECKPOINTS, POLICY = "checkpoint", "policy"
+_PACKAGES = ("gymnasium", "numpy", "torch", "stable_baselines3", "safetensors", "scipy")
 # Episodes of a point of the learning curve, and of the comparison at the end.
 _CURVE_EPISODES, _FINAL_EPISODES = 500, 1000
 
@@ -129,7 +144,8 @@ def train(
     Args:
         config: what to train.
         folder: empty or new; with ``resume``, one that a training was stopped in.
-        resume: go on from its checkpoint, to the very weights an unbroken training would reach.
+        resume: go on from its checkpoint, to the very weights an unbroken training would reach;
+            stopped before the first one, it starts over.
         on_point: called with every point of the learning curve.
         on_rollout: called with SB3's algorithm after every rollout.
 
@@ -137,31 +153,31 @@ def train(
         The summary.
 
     Raises:
-        InvalidArgumentError: there is nothing to resume.
-        PolicyError: the checkpoint is damaged, or of another training or version.
+        InvalidArgumentError: there is nothing to resume, or the folder holds something already.
+        PolicyError: what is to be resumed is damaged, or of another training or version.
     """
     trainer = Trainer(config, on_rollout=on_rollout)
     if resume:
-        if not (folder / CHECKPOINTS).is_dir():
-            raise InvalidArgumentError(
-                f"{folder} holds no checkpoint to resume from; train without --resume"
-            )
-        trainer.restore(folder / CHECKPOINTS)
+        _resume(trainer, folder)
     else:
-        settings = {**asdict(config), "settings": dict(config.settings)}
-        write_json(folder / CONFIG_FILE, {**settings, "package_version": __version__})
+        write_json(new_folder(folder) / CONFIG_FILE, describe(config))
     points = _points(folder / CURVE_FILE, trainer.segment)
     began = time.perf_counter() - (points[-1]["seconds"] if points else 0.0)
     while not trainer.done:
         trainer.train_segment()
         point = _point(trainer, time.perf_counter() - began)
         points.append(point)
-        trainer.save(folder / CHECKPOINTS)
+        # The checkpoint last: if this is interrupted, resuming cuts the point that is too many.
+        write_text(folder / CURVE_FILE, "".join(json.dumps(p) + "\n" for p in points))
         trainer.policy().save(folder / POLICY)
-        with atomic_path(folder / CURVE_FILE) as path:
-            path.write_text("".join(json.dumps(p) + "\n" for p in points), encoding="utf-8")
+        trainer.save(folder / CHECKPOINTS)
         on_point(point)
-    score, rows = compare(config.challenge, PolicyAgent(trainer.policy()), **_arguments(config))
+    score, rows = compare(
+        config.challenge,
+        PolicyAgent(trainer.policy()),
+        n_episodes=_FINAL_EPISODES,
+        **_arguments(config),
+    )
     summary = {
         "challenge": config.challenge,
         "score": score,
@@ -180,6 +196,61 @@ def train(
         f"{config.history}",
     )
     return summary
+
+
+def describe(config: TrainConfig) -> dict[str, Any]:
+    """What goes to ``config.json``: the training, and all that its results depend on besides."""
+    laws = files("progressgym_env.models") / "data" / "simulated.json"
+    return {
+        **asdict(config),
+        "package_version": __version__,
+        "question_set_hash": load(config.history).questions.hash,
+        "laws_digest": hashlib.sha256(laws.read_bytes()).hexdigest(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """What the training in ``folder`` is of: from ``config.json``, else from its checkpoint.
+
+    Raises:
+        InvalidArgumentError: there is no training.
+        PolicyError: its configuration cannot be read.
+    """
+    path = folder / CONFIG_FILE
+    if path.is_file():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise PolicyError(
+                f"{path} is damaged ({error}); put it right, or train from the start"
+            ) from error
+    elif (folder / CHECKPOINTS / CHECKPOINT_FILE).is_file():
+        content = read_checkpoint(folder / CHECKPOINTS)["config"]
+    else:
+        raise InvalidArgumentError(
+            f"{folder} holds neither {CONFIG_FILE} nor a checkpoint: no training to resume; give "
+            "the folder of one, or train without --resume"
+        )
+    wanted = [f.name for f in fields(TrainConfig)]
+    missing = [name for name in wanted if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise PolicyError(
+            f"{folder} holds no training that can be resumed: its configuration lacks "
+            f"{', '.join(missing)}; give the folder of a training, or train from the start"
+        )
+    return TrainConfig(**{name: content[name] for name in wanted})
+
+
+def _resume(trainer: Trainer, folder: Path) -> None:
+    """Put ``trainer`` where the training in ``folder`` was stopped."""
+    if (folder / CHECKPOINTS / CHECKPOINT_FILE).is_file():
+        trainer.restore(folder / CHECKPOINTS)
+    else:
+        # Stopped in the first segment: it starts over.
+        started = asdict(read_config(folder))
+        check_same_training(f"the training in {folder}", started, asdict(trainer.config))
 
 
 def _arguments(config: TrainConfig) -> dict[str, Any]:
@@ -219,7 +290,18 @@ def _curve_scores(config: TrainConfig, agent: Any) -> FloatArray:
 
 def _points(path: Path, segments: int) -> list[dict[str, float]]:
     """The points of the learning curve that a checkpoint has behind it."""
-    if not path.is_file() or segments == 0:
+    if segments == 0:
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines[:segments]]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[:segments]
+        points = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"{path} cannot be read ({error}); put it right, or train from the start"
+        ) from error
+    if len(points) < segments:
+        raise PolicyError(
+            f"{path} has {len(points)} points, and the checkpoint beside it {segments} segments; "
+            "put the missing ones back, or train from the start"
+        )
+    return points

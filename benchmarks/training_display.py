@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from progressgym_env import __version__
+from progressgym_env.agents.training import TrainConfig
+from progressgym_env.benchmarks.train import describe
 from progressgym_env.wrappers.wandb_curves import sb3_output_format
 from progressgym_env.wrappers.wandb_sink import WandbSink
-
-if TYPE_CHECKING:
-    from progressgym_env.agents.training import TrainConfig
 
 __all__ = ["TrainingTracker", "training_progress", "training_tracker"]
 
@@ -53,18 +50,24 @@ def training_progress(
 
 
 class TrainingTracker:
-    """Logs a training to a sink: Stable-Baselines3's curves, and scores on fresh histories.
+    """Logs a training to a sink: Stable-Baselines3's curves, scores on fresh histories, the end.
 
     Args:
-        sink: where everything goes.
+        sink: where everything goes; it starts with the first thing logged.
     """
 
     def __init__(self, sink: WandbSink) -> None:
         self._sink = sink
         self._logged = False
 
+    @property
+    def where(self) -> str | None:
+        """Where the run is to be had, in a line for people; None if nowhere."""
+        return self._sink.where
+
     def rollout(self, model: Any) -> None:
         """Add the sink to the outputs of SB3's logger, when there first is one."""
+        self._sink.start()
         if self._sink.active and not self._logged:
             model.logger.output_formats.append(sb3_output_format(self._sink))
             self._logged = True
@@ -76,13 +79,31 @@ class TrainingTracker:
         # SB3 makes a new logger for every segment.
         self._logged = False
 
+    def conclude(self, summary: Mapping[str, Any], curve: Path) -> None:
+        """Log how the policy compares, and the picture of its learning curve.
+
+        Args:
+            summary: of the training, as ``summary.json`` holds it.
+            curve: a picture file.
+        """
+        ahead = {f"ahead of/{row['agent']}": row["ahead"] for row in summary["compared"]}
+        self._sink.summarise({"score": summary["score"], **ahead})
+        self._sink.log_picture("curve", curve)
+
 
 @contextmanager
 def training_tracker(config: TrainConfig, folder: Path, mode: str) -> Iterator[TrainingTracker]:
-    """Lend a tracker whose W&B run lasts as long as the training."""
-    described = {**asdict(config), "settings": dict(config.settings), "version": __version__}
-    sink = WandbSink(mode=mode, name=folder.name, config=described, folder=folder, silent=True)
-    with sink:
+    """Lend a tracker whose W&B run lasts as long as the training.
+
+    The sink takes no run's id: a training that is resumed goes on in another run of the same name.
+    Both are drawn over the steps of the whole training.
+    """
+    sink = WandbSink(
+        mode=mode, name=folder.name, config=describe(config), folder=folder, silent=True
+    )
+    with ExitStack() as stack:
+        # Finished at the end, but not started yet: that makes a folder.
+        stack.push(sink)
         yield TrainingTracker(sink)
 
 

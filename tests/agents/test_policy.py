@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from progressgym_env import CHALLENGES
-from progressgym_env.agents.policy import POLICY_FILE, Policy, PolicyAgent, PolicyView
-from progressgym_env.errors import PolicyError
+from progressgym_env.agents.policy import (
+    POLICY_FILE,
+    Policy,
+    PolicyAgent,
+    PolicyView,
+    PolicyWarning,
+)
+from progressgym_env.agents.registry import make_agent
+from progressgym_env.benchmarks.runner import RunConfig, run
+from progressgym_env.errors import PolicyError, UnknownNameError
+from progressgym_env.files import new_folder
 from progressgym_env.histories import load
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.logits import log_odds
@@ -152,3 +163,65 @@ def test_the_embedded_questions_are_the_default():
     env = gym.make(CHALLENGES["follow"], history=load("simulated-embedded"))
     action, _ = PolicyAgent(policy()).predict(env.reset(seed=0)[0])
     assert env.action_space.contains(action)
+
+
+def test_a_policy_plays_what_it_was_trained_for(tmp_path):
+    policy().save(tmp_path)
+    name = f"policy:{tmp_path}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert make_agent(name, challenge="coevolve", history="simulated").name == name
+        # Whoever does not say what is played knows what is.
+        assert make_agent(name, steps_ahead=2).name == name
+    for challenge in ("follow", "predict"):
+        with pytest.raises(PolicyError, match="was trained for coevolve") as raised:
+            make_agent(name, challenge=challenge, history="simulated")
+        assert str(raised.value).startswith(name)
+        assert (
+            f"play coevolve, or train one with: progressgym train --challenge {challenge}"
+            in str(raised.value)
+        )
+    with pytest.raises(UnknownNameError, match="did you mean 'follow'"):
+        make_agent(name, challenge="folow")
+
+
+def test_a_policy_for_another_lead_plays_with_one_warning(tmp_path):
+    replace(policy(), challenge="predict", training={"steps_ahead": 3}).save(tmp_path)
+
+    def made(steps_ahead):
+        return make_agent(
+            f"policy:{tmp_path}", challenge="predict", history="simulated", steps_ahead=steps_ahead
+        )
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        made(3)
+        assert not said
+        for _ in range(3):
+            made(1)
+    (warning,) = said
+    assert warning.category is PolicyWarning
+    assert issubclass(PolicyWarning, UserWarning)
+    assert "steps_ahead=3 and plays with steps_ahead=1" in str(warning.message)
+    assert warning.filename == __file__, "where the agent was asked for"
+
+
+def test_histories_longer_than_the_view_are_refused(tmp_path):
+    policy(PolicyView(n_centuries=7)).save(tmp_path)
+    arguments = {"challenge": "coevolve", "history": "simulated"}
+    with pytest.raises(PolicyError, match=r"of 7 centuries, and this one has 9.*n_centuries=9"):
+        make_agent(f"policy:{tmp_path}", **arguments)
+    # The times of shorter ones are among those it met.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_agent("policy", challenge="coevolve", history=scripted_history(n_centuries=5))
+
+
+def test_the_run_refuses_it_before_anything_is_played(tmp_path):
+    policy().save(tmp_path / "policy")
+    config = RunConfig(
+        challenge="follow", agents=(f"policy:{tmp_path}/policy",), history="simulated"
+    )
+    with pytest.raises(PolicyError, match="was trained for coevolve, and follow is played"):
+        run(config, lambda: new_folder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
