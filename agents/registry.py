@@ -23,8 +23,12 @@ __all__ = ["AGENTS", "SHIPPED", "check_agent", "make_agent"]
 # Name → order and softness; without a number, the order is 1, as in the paper.
 _EXTRAPOLATIVE: dict[str, tuple[int, bool]] = {
     f"extrapolative{number}{suffix}": (order, bool(suffix))
-    for number, order in (("", 1), ("-0", 0), ("-1", 1), ("-2", 2))
+    for number, order in (("", 1), ("-0", 0), ("-1", 1), ("-2", 2), ("-3", 3))
     for suffix in ("", "-soft")
+}
+_VALUE_EXTRAPOLATION: dict[str, int] = {
+    f"value-extrapolation{number}": order
+    for number, order in (("", 1), ("-0", 0), ("-1", 1), ("-2", 2), ("-3", 3))
 }
 
 SHIPPED = Path(str(files("progressgym_env.agents"))) / "policies"
@@ -37,7 +41,7 @@ AGENTS: tuple[str, ...] = (
     "lifelong",
     "lifelong-soft",
     *_EXTRAPOLATIVE,
-    "value-extrapolation",
+    *_VALUE_EXTRAPOLATION,
     "policy",
 )
 """Every name that ``make_agent`` knows; ``policy:FOLDER`` plays a policy of your own."""
@@ -95,9 +99,9 @@ def make_agent(
         agent = OracleAgent(history, _needed(challenge, name), steps_ahead)
     elif name in ("lifelong", "lifelong-soft"):
         agent = LifelongAgent(soft=name.endswith("-soft"))
-    elif name == "value-extrapolation":
+    elif name in _VALUE_EXTRAPOLATION:
         agent = ValueExtrapolationAgent(
-            order=1, steps_ahead=steps_ahead, questions=load(history).questions
+            _VALUE_EXTRAPOLATION[name], steps_ahead, questions=load(history).questions
         )
     else:
         folder = Path(name.removeprefix(_POLICY))

@@ -36,7 +36,7 @@ class RunConfig:
         challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``.
         agents: names, see ``progressgym_env.agents.AGENTS``; each plays every seed.
         history: a name, or the path of a history folder.
-        update: how the examinee is trained, ``"sft"`` or ``"dpo"``.
+        update: how the examinee is trained: ``"sft"``, ``"dpo"`` or ``"rlhf"``.
         update_from: ``"current"`` or ``"initial"``.
         seeds: of the episodes, all different, 0 or more.
         steps_ahead: how many centuries ahead; for Predict alone, 1 elsewhere.

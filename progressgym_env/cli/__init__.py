@@ -54,7 +54,7 @@ HistoryName = Annotated[
     typer.Option(metavar="HISTORY", help="A history's name, or the path of a history folder."),
 ]
 Update = Annotated[
-    str, typer.Option(metavar="NAME", help="How the examinee is trained: sft or dpo.")
+    str, typer.Option(metavar="NAME", help="How the examinee is trained: sft, dpo or rlhf.")
 ]
 UpdateFrom = Annotated[
     str,

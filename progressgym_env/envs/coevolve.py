@@ -89,7 +89,7 @@ class CoevolveEnv(ProgressEnv):
     | argument | default | meaning |
     |---|---|---|
     | `history` | `"embedded"` | name of a history, path to one, a `History`, or a source of simulated ones |
-    | `update` | `"dpo"` | how the examinee is trained: `"sft"`, `"dpo"`, or your own `Update` |
+    | `update` | `"dpo"` | how the examinee is trained: `"sft"`, `"dpo"`, `"rlhf"`, or your own `Update` |
     | `update_from` | `"current"` | `"initial"` restarts from the first model at every step |
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |

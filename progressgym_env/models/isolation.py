@@ -46,8 +46,9 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
         try:
             yield folder
         finally:
-            if "ref" in model.peft_config:
-                model.delete_adapter("ref")
+            for name in ("ref", "reward"):
+                if name in model.peft_config:
+                    model.delete_adapter(name)
             for owner, values in attributes:
                 for name in vars(owner).keys() - values.keys():
                     del vars(owner)[name]

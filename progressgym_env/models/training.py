@@ -65,14 +65,14 @@ def train_dpo(
         InvalidArgumentError: nothing is trainable, another adapter is active, an example lacks
             its rejected reply, or the chat template renders a prompt otherwise once it is answered.
     """
-    rows = _rows_to_train(tokenizer, examples, settings, seed, n_replies=2)
-    _check_trainable(model)
+    rows = rows_to_train(tokenizer, examples, settings, seed, n_replies=2)
+    check_trainable(model)
     if not rows:
         return
     pack = partial(collate_examples, pad_token=tokenizer.pad_token_id, as_preference=True)
     with leaving_no_trace(model) as folder:
-        references = _reference_log_probs(model, rows, pack, settings.batch_size)
-        args = DPOConfig(**_arguments(model, settings, seed, folder), beta=settings.beta)
+        references = reference_log_probs(model, rows, pack, settings.batch_size)
+        args = DPOConfig(**trainer_arguments(model, settings, seed, folder), beta=settings.beta)
         columns: dict[str, list[Any]] = {
             "prompt_ids": [row.prompt for row in rows],
             "chosen_ids": [row.replies[0] for row in rows],
@@ -95,14 +95,14 @@ def train_sft(
     The loss is taken on the tokens of the reply, its end token included, never on the prompt.
     Arguments and errors are those of :func:`train_dpo`; rejected replies are ignored.
     """
-    rows = _rows_to_train(tokenizer, examples, settings, seed, n_replies=1)
-    _check_trainable(model)
+    rows = rows_to_train(tokenizer, examples, settings, seed, n_replies=1)
+    check_trainable(model)
     if not rows:
         return
     pack = partial(collate_examples, pad_token=tokenizer.pad_token_id, as_preference=False)
     with leaving_no_trace(model) as folder:
         args = SFTConfig(
-            **_arguments(model, settings, seed, folder),
+            **trainer_arguments(model, settings, seed, folder),
             dataset_kwargs={"skip_prepare_dataset": True},
         )
         columns = {
@@ -112,7 +112,7 @@ def train_sft(
         _run(_SFTTrainer, model, tokenizer, args, columns, pack)
 
 
-def _rows_to_train(
+def rows_to_train(
     tokenizer: Any,
     examples: Sequence[TrainingExample],
     settings: SFTSettings,
@@ -136,7 +136,7 @@ def _rows_to_train(
     return [encoded[index] for index in order[:n_seen]]
 
 
-def _check_trainable(model: Any) -> None:
+def check_trainable(model: Any) -> None:
     """Refuse a model that trl would leave as it is, or whose shared base it would change."""
     active = getattr(model, "active_adapters", None)
     if active != [ADAPTER]:
@@ -162,7 +162,7 @@ def _check_trainable(model: Any) -> None:
         )
 
 
-def _arguments(model: Any, settings: SFTSettings, seed: int, folder: str) -> dict[str, Any]:
+def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str) -> dict[str, Any]:
     """What trl's configurations share: everything that writes, logs or reports is off."""
     return {
         "output_dir": folder,
@@ -215,7 +215,7 @@ def _run(
     pack: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
 ) -> None:
     base = model.get_base_model()
-    _align_special_tokens(base, tokenizer)
+    align_special_tokens(base, tokenizer)
     if args.n_gpu > 1:
         args._n_gpu = 1  # Else the trainer wants to spread over every GPU it sees.
     trainer: Any = trainer_class(
@@ -232,14 +232,23 @@ def _run(
         trainer.precompute_ref_logps = True
     base.forward = partial(packed_forward, base)
     trainer.train()
+    check_finite(model, args.learning_rate)
+
+
+def check_finite(model: Any, learning_rate: float) -> None:
+    """Refuse what a training that diverged leaves behind.
+
+    Raises:
+        InvalidArgumentError: a trainable parameter holds NaN or infinity.
+    """
     if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
         raise InvalidArgumentError(
-            f"training diverged (learning_rate={args.learning_rate}): the adapter holds "
+            f"training diverged (learning_rate={learning_rate}): the adapter holds "
             "numbers that are not finite; lower the learning rate"
         )
 
 
-def _align_special_tokens(base: Any, tokenizer: Any) -> None:
+def align_special_tokens(base: Any, tokenizer: Any) -> None:
     """Do what the trainer would do with a warning, every time, as it is undone every time."""
     for config in (base.config.get_text_config(), base.generation_config):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -248,7 +257,7 @@ def _align_special_tokens(base: Any, tokenizer: Any) -> None:
                 setattr(config, name, token)
 
 
-def _reference_log_probs(
+def reference_log_probs(
     model: Any,
     rows: Sequence[EncodedExample],
     pack: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],

@@ -29,6 +29,7 @@ __all__ = [
     "PackedSequences",
     "collate_examples",
     "encode_examples",
+    "pack_replies",
     "packed_forward",
     "reply_log_probs",
 ]
@@ -90,7 +91,7 @@ class PackedSequences:
 
     Attributes:
         batch: the packed rows.
-        cells: (n_edges,) flat index of each edge in an array (n_sequences, length - 1).
+        cells: (n_edges,) flat index of each edge in the array of all log-probabilities.
     """
 
     batch: PackedBatch
@@ -115,7 +116,8 @@ def collate_examples(
         completion[index, len(prompt) : end] = 1
     groups = [[index + n * k for k in range(len(columns))] for index in range(n)]
     batch: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention}
-    batch["packed"] = _pack(sequences, groups, length, pad_token)
+    first = [len(prompt) - 1 for prompt, _ in sequences]
+    batch["packed"] = _pack(sequences, groups, first, length - 1, pad_token)
     if as_preference:
         batch["completion_mask"] = completion
         for column in ("ref_chosen_logps", "ref_rejected_logps"):
@@ -126,13 +128,32 @@ def collate_examples(
     return batch
 
 
+def pack_replies(
+    prompts: Sequence[list[int]], replies: Sequence[list[int]], pad_token: int
+) -> PackedSequences:
+    """Replies packed so that those to the same prompt share its computation.
+
+    Log-probabilities belong into an array (n, length of the longest reply), from the left.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        alike.setdefault(tuple(prompt), []).append(index)
+    sequences = list(zip(prompts, replies, strict=True))
+    width = max(map(len, replies))
+    return _pack(sequences, list(alike.values()), [0] * len(sequences), width, pad_token)
+
+
 def _pack(
     sequences: Sequence[tuple[list[int], list[int]]],
     groups: Sequence[Sequence[int]],
-    length: int,
+    first: Sequence[int],
+    width: int,
     pad_token: int,
 ) -> PackedSequences:
-    """Pack ``sequences``; those of a group have the same prompt, which is computed once."""
+    """Pack ``sequences``; those of a group have the same prompt, which is computed once.
+
+    Log-probabilities of a reply go from column ``first`` on into its row, ``width`` wide.
+    """
     sizes = [
         len(sequences[group[0]][0]) + sum(len(sequences[i][1]) for i in group) for group in groups
     ]
@@ -146,7 +167,7 @@ def _pack(
         rows[place].add(sequences[group[0]][0], [sequences[i][1] for i in group])
         members[place] += group
     cells = [
-        index * (length - 1) + len(sequences[index][0]) + place - 1
+        index * width + first[index] + place
         for row in members
         for index in row
         for place in range(len(sequences[index][1]))
@@ -160,10 +181,10 @@ def reply_log_probs(base: Any, packed: PackedSequences, shape: Sequence[int]) ->
     Args:
         base: the ``transformers`` model, with LoRA layers inside.
         packed: what to run it on.
-        shape: (n_sequences, length - 1).
+        shape: that of the array that ``packed`` was made for.
 
     Returns:
-        float32 of ``shape``, differentiable; entry t is about token t + 1 of the sequence.
+        float32 of ``shape``, differentiable.
     """
     values = edge_log_probs(base, packed.batch)
     cells = torch.from_numpy(packed.cells).to(values.device)

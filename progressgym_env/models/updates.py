@@ -1,9 +1,8 @@
 """Updates: how a model is trained on a proposal. Importable without torch.
 
 An update turns examples into a changed adapter; :func:`examples_from` turns a proposal into
-examples. ``sft`` and ``dpo`` train through trl and peft (see :mod:`.training`, loaded at the first
-training). Planned, and to be registered in ``UPDATES`` beside them: ``rlhf``, a reward model and
-RLOO on the same examples (PPO is gone from trl).
+examples. All of them train through trl and peft (see :mod:`.training` and :mod:`.rlhf`, loaded at
+the first training).
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ __all__ = [
     "UPDATES",
     "DPOSettings",
     "DPOUpdate",
+    "RLHFSettings",
+    "RLHFUpdate",
     "SFTSettings",
     "SFTUpdate",
     "TrainingExample",
@@ -110,6 +111,46 @@ class DPOSettings(SFTSettings):
         _check("beta", self.beta, "a number > 0", lambda x: x > 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RLHFSettings:
+    """A reward model from preferences, then REINFORCE with leave-one-out baselines (RLOO).
+
+    Attributes:
+        reward: how the reward model is trained; ``beta`` is the factor of its log-ratio.
+        policy: how the model is trained against it; ``batch_size`` counts prompts, ``epochs``
+            passes over the prompts of the examples.
+        generations: replies sampled to a prompt, ≥ 2.
+        kl: weight of the penalty on the divergence from the model before the update, ≥ 0.
+        temperature: of sampling, > 0.
+        max_new_tokens: longest reply sampled, in tokens, ≥ 1; None: as long as the longest of
+            the examples.
+
+    Raises:
+        InvalidArgumentError: a setting is out of its range.
+    """
+
+    reward: DPOSettings = field(default_factory=lambda: DPOSettings(epochs=2.0))
+    policy: SFTSettings = field(default_factory=lambda: SFTSettings(learning_rate=3e-3, epochs=0.5))
+    generations: int = 4
+    kl: float = 0.05
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_settings(self.reward, DPOSettings)
+        _check_settings(self.policy, SFTSettings)
+        _check(
+            "generations",
+            self.generations,
+            "a whole number ≥ 2",
+            lambda x: _is_positive_int(x) and x > 1,
+        )
+        _check("kl", self.kl, "a number ≥ 0", lambda x: x >= 0)
+        _check("temperature", self.temperature, "a number > 0", lambda x: x > 0)
+        if self.max_new_tokens is not None:
+            _check("max_new_tokens", self.max_new_tokens, "a whole number ≥ 1", _is_positive_int)
+
+
 def _check(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> None:
     known = isinstance(value, int | float | np.integer | np.floating)
     # The comparison is False for NaN too.
@@ -191,8 +232,30 @@ class DPOUpdate:
         train_dpo(model, tokenizer, examples, self.settings, seed)
 
 
+@dataclass(frozen=True)
+class RLHFUpdate:
+    """Reinforcement learning from the proposal's preferences: a reward model, then RLOO."""
+
+    settings: RLHFSettings = field(default_factory=RLHFSettings)
+    name: str = "rlhf"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.settings, RLHFSettings):
+            raise InvalidArgumentError(
+                f"settings={self.settings!r}: must be RLHFSettings, such as RLHFSettings(kl=0.1)"
+            )
+
+    def train(
+        self, model: Any, tokenizer: Any, examples: Sequence[TrainingExample], seed: int
+    ) -> None:
+        """See :meth:`TrainingUpdate.train`."""
+        from progressgym_env.models.rlhf import train_rlhf
+
+        train_rlhf(model, tokenizer, examples, self.settings, seed)
+
+
 UPDATES: MappingProxyType[str, TrainingUpdate] = MappingProxyType(
-    {update.name: update for update in (SFTUpdate(), DPOUpdate())}
+    {update.name: update for update in (SFTUpdate(), DPOUpdate(), RLHFUpdate())}
 )
 
 

@@ -59,9 +59,11 @@ def score_of(agent, challenge, seed=0, **arguments):
 def test_names():
     assert set(AGENTS) == {
         "hold", "random", "oracle", "lifelong", "lifelong-soft",
-        "extrapolative", "extrapolative-0", "extrapolative-1", "extrapolative-2",
+        "extrapolative", "extrapolative-0", "extrapolative-1", "extrapolative-2", "extrapolative-3",
         "extrapolative-soft", "extrapolative-0-soft", "extrapolative-1-soft",
-        "extrapolative-2-soft", "value-extrapolation", "policy",
+        "extrapolative-2-soft", "extrapolative-3-soft", "value-extrapolation",
+        "value-extrapolation-0", "value-extrapolation-1", "value-extrapolation-2",
+        "value-extrapolation-3", "policy",
     }  # fmt: skip
 
 
@@ -254,7 +256,7 @@ def test_oracle_never_looks_into_the_environment():
     ("call", "error", "message"),
     [
         (lambda: make_agent("lifelon"), UnknownNameError, "did you mean 'lifelong'"),
-        (lambda: make_agent("extrapolative-3"), UnknownNameError, "known: .*extrapolative-2"),
+        (lambda: make_agent("extrapolative-4"), UnknownNameError, "known: .*extrapolative-3"),
         (lambda: make_agent(3), InvalidArgumentError, "must be a name"),
         (lambda: agent_of("oracle", "folow"), UnknownNameError, "did you mean 'follow'"),
         (lambda: agent_of("oracle", steps_ahead=7), InvalidArgumentError, "from 1 to 6"),

@@ -23,6 +23,8 @@ from progressgym_env.models.training_batches import encode_examples
 from progressgym_env.models.updates import (
     DPOSettings,
     DPOUpdate,
+    RLHFSettings,
+    RLHFUpdate,
     SFTSettings,
     SFTUpdate,
     TrainingExample,
@@ -33,7 +35,8 @@ TOKENIZER = make_tokenizer()
 EXAMPLES = make_examples(10, n_views=3)
 DPO = DPOSettings(batch_size=4)
 SFT = SFTSettings(batch_size=4)
-UPDATES: list[TrainingUpdate] = [DPOUpdate(DPO), SFTUpdate(SFT)]
+RLHF = RLHFSettings(reward=DPO, policy=SFTSettings(batch_size=4), max_new_tokens=6)
+UPDATES: list[TrainingUpdate] = [DPOUpdate(DPO), SFTUpdate(SFT), RLHFUpdate(RLHF)]
 each_update = pytest.mark.parametrize("update", UPDATES, ids=lambda update: update.name)
 
 
