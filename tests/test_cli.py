@@ -75,12 +75,12 @@ def test_list_names_what_there_is():
     assert names["challenges"] == ["follow", "predict", "coevolve"]
     assert {"hold", "lifelong", "extrapolative", "oracle"} <= set(names["agents"])
     assert names["histories"] == list(HISTORIES)
-    assert names["updates"] == ["sft", "dpo"]
+    assert names["updates"] == ["sft", "dpo", "rlhf"]
     lines = invoke("list").output.splitlines()
     assert lines[1].startswith("agents      hold, ")
     assert lines[2:] == [
         f"histories   {', '.join(HISTORIES)}, or the path of a history folder",
-        "updates     sft, dpo",
+        "updates     sft, dpo, rlhf",
     ]
 
 

@@ -140,7 +140,7 @@ def test_no_copies_give_no_examples() -> None:
 
 
 def test_known_updates() -> None:
-    assert sorted(UPDATES) == ["dpo", "sft"]
+    assert sorted(UPDATES) == ["dpo", "rlhf", "sft"]
     for name, update in UPDATES.items():
         assert update.name == name
         assert resolve_update(name) is update
@@ -165,10 +165,10 @@ def test_an_own_update_needs_no_base_class() -> None:
 
 
 def test_unknown_updates_are_refused() -> None:
-    with pytest.raises(UnknownNameError, match=r"'dop'; known: dpo, sft; did you mean 'dpo'"):
+    with pytest.raises(UnknownNameError, match=r"'dop'; known: dpo, rlhf, sft; did you mean 'dpo'"):
         resolve_update("dop")
-    with pytest.raises(UnknownNameError, match=r"'rlhf'; known: dpo, sft"):
-        resolve_update("rlhf")
+    with pytest.raises(UnknownNameError, match=r"'ppo'; known: dpo, rlhf, sft"):
+        resolve_update("ppo")
     with pytest.raises(InvalidArgumentError, match="'name' and 'train'"):
         resolve_update(3)  # type: ignore[arg-type]
 
