@@ -3,7 +3,8 @@
 An *update* is one step of an examinee: signed copies of the training pairs, and the model measured
 before and after. An *influence* is one imitation of a human proxy: which option a speaker took in
 every training question, and the proxy before and after. Both come in chains, so that models far
-from any century's are among them.
+from any century's are among them. What ships was recorded in two sittings: RLHF updates came later,
+with seeds of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from progressgym_env.values.questions import QuestionSet
 
 __all__ = ["KINDS", "NO_OPTION", "Recordings", "record"]
 
-KINDS = ("dpo", "sft")
+KINDS = ("dpo", "sft", "rlhf")
 """Kinds of update, in the order of ``Recordings.update_kind``."""
 
 NO_OPTION = -1
@@ -95,8 +96,8 @@ class Recordings:
 def record(
     history: History,
     *,
-    n_chains: tuple[int, int, int] = (76, 22, 32),
-    n_repeats: tuple[int, int, int] = (16, 8, 12),
+    n_chains: tuple[int, int, int, int] = (76, 22, 16, 32),
+    n_repeats: tuple[int, int, int, int] = (16, 8, 6, 12),
     seed: int = 0,
     device: str = "auto",
     tell: Callable[[int, int], None] = lambda done, total: None,
@@ -105,7 +106,7 @@ def record(
 
     Args:
         history: one with language models.
-        n_chains: chains of DPO updates, of SFT updates and of influences, four of each a chain.
+        n_chains: chains of updates of each kind, and of influences, four of each a chain.
         n_repeats: trainings of each that are done twice.
         seed: decides everything.
         device: where the models run.
@@ -115,11 +116,11 @@ def record(
     updates: list[dict[str, object]] = []
     influences: list[dict[str, object]] = []
     total = sum(n_chains)
-    kinds = [0] * n_chains[0] + [1] * n_chains[1] + [2] * n_chains[2]
+    kinds = np.repeat(np.arange(len(n_chains)), n_chains)
     # Interleaved, so that a recording cut short still holds all kinds.
     for done, index in enumerate(rng.permutation(total)):
         (own,) = rng.spawn(1)
-        if kinds[index] < 2:
+        if kinds[index] < len(KINDS):
             updates += _update_chain(history, KINDS[kinds[index]], int(index), own, device)
         else:
             influences += _influence_chain(history, int(index), own, device)

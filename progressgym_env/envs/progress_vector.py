@@ -46,7 +46,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         num_envs: N, 1 or more.
         history: ``"simulated"``, ``"simulated-train"``, ``"simulated-test"``,
             ``"simulated-embedded"`` or a ``SimulatedHistories``.
-        update: ``"sft"`` or ``"dpo"``.
+        update: ``"sft"``, ``"dpo"`` or ``"rlhf"``.
         update_from: ``"current"`` or ``"initial"``.
         dialogue_samples: replies shown, 1 to 16.
         render_mode: None; a single environment renders.

@@ -27,7 +27,7 @@ class SimulatedWorld:
 
     Args:
         histories: where histories come from.
-        update: ``"sft"`` or ``"dpo"``.
+        update: ``"sft"``, ``"dpo"`` or ``"rlhf"``.
         from_initial: whether every update starts from the people of the first century.
         n_samples: replies shown.
         influence: Coevolve: how the proxy learns; None elsewhere.

@@ -64,7 +64,7 @@ class SimulatedBatch:
     Args:
         histories: where histories come from.
         n: how many episodes run side by side.
-        update: ``"sft"`` or ``"dpo"``.
+        update: ``"sft"``, ``"dpo"`` or ``"rlhf"``.
         from_initial: whether every update starts from the people of the first century.
         n_samples: replies shown.
         influence: Coevolve: how the proxy learns; None elsewhere.

@@ -13,7 +13,7 @@ import torch
 from progressgym_env.benchmarks.calibrate import _response, fit_imitation, fit_update
 from progressgym_env.benchmarks.fidelity import compare_scores, held_out_updates, recorded_updates
 from progressgym_env.benchmarks.played import PLAYERS, Played
-from progressgym_env.benchmarks.recordings import Recordings
+from progressgym_env.benchmarks.recordings import KINDS, Recordings
 from progressgym_env.histories import load
 from progressgym_env.models.laws import load_parameters
 
@@ -32,7 +32,7 @@ def test_the_history_is_the_one_that_was_recorded():
 def test_stored_laws_are_the_fit_of_the_stored_recordings():
     """Everything in the file can be had again from the recordings."""
     questions = load("embedded").questions
-    for kind in ("dpo", "sft"):
+    for kind in KINDS:
         fit = fit_update(RECORDINGS, questions, kind)
         assert fit.correlation == pytest.approx(STORED["fit"][kind]["correlation"], abs=0.01)
         for name in ("gain", "saturation", "decay"):

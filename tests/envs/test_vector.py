@@ -51,7 +51,7 @@ def assert_equal_observations(one, other):
 
 
 @pytest.mark.parametrize("update_from", ["current", "initial"])
-@pytest.mark.parametrize("update", ["sft", "dpo"])
+@pytest.mark.parametrize("update", ["sft", "dpo", "rlhf"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("env_id", IDS)
 def test_a_batch_plays_the_episodes_of_single_environments(env_id, mode, update, update_from):

@@ -118,7 +118,7 @@ def test_a_prompt_it_has_no_words_for_is_refused():
         model().reply(["What is right?"], np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("update", ["dpo", "sft"])
+@pytest.mark.parametrize("update", ["dpo", "sft", "rlhf"])
 def test_learning_goes_the_way_it_is_pushed(update):
     for key in ("kill", "loyalty", "postmodern"):
         index = dimension_index(key)
@@ -187,7 +187,7 @@ def test_hardly_any_imitation_hardly_changes_anything():
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["dpo", "sft"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["dpo", "sft", "rlhf"]))
 def test_laws_broadcast_over_leading_axes(seed, update):
     rng = np.random.default_rng(seed)
     logits, force, normal = rng.normal(size=(3, 4, 5, N_DIMENSIONS))
