@@ -5,7 +5,6 @@ Checkpoints, which training goes on from, and policies, which play without SB3.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from progressgym_env.agents.policy import Policy, PolicyView, weights_of
 from progressgym_env.errors import InvalidArgumentError, MissingPackageError, PolicyError
-from progressgym_env.files import atomic_path, write_json
+from progressgym_env.files import atomic_path, file_hash, write_json
 
 try:
     from stable_baselines3 import PPO, SAC
@@ -81,7 +80,7 @@ def write_checkpoint(
     name = f"checkpoint-{segment:06d}.safetensors"
     with atomic_path(folder / name) as path:
         save_file(tensors, path)
-        digest = _digest(path)
+        digest = file_hash(path)
     # The header last, and the old tensors after it: an interrupt leaves one checkpoint whole.
     content = {
         "checkpoint_version": CHECKPOINT_VERSION,
@@ -146,7 +145,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         version = header["checkpoint_version"]
         # Only the name: whatever a header says, nothing outside the folder is read.
         name = Path(header["tensors_file"]).name if version == CHECKPOINT_VERSION else None
-        digest = _digest(folder / (name or CHECKPOINT_FILE))
+        digest = file_hash(folder / (name or CHECKPOINT_FILE))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PolicyError(
             f"{folder} holds no checkpoint that can be read ({error}); train from the start"
@@ -250,11 +249,6 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = config.get("settings")
     inner = settings if isinstance(settings, Mapping) else {}
     return {**{key: value for key, value in config.items() if key != "settings"}, **inner}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state_of(model: BaseAlgorithm) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -7,6 +7,7 @@ old one as it was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -19,12 +20,19 @@ from progressgym_env.errors import InvalidArgumentError
 
 __all__ = [
     "atomic_path",
+    "file_hash",
     "new_folder",
     "numbered_folder",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from progressgym_env.errors import HistoryError
-from progressgym_env.files import write_bytes, write_json
-from progressgym_env.histories.records import REBUILD, Records, checksums, file_hash, remedy
+from progressgym_env.files import file_hash, write_bytes, write_json
+from progressgym_env.histories.records import REBUILD, Records, checksums, remedy
 from progressgym_env.values.questions import QuestionSet
 
 __all__ = [

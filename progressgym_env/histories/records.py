@@ -5,7 +5,6 @@ Judges of real history never change, so they are measured once; an episode reads
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from progressgym_env.errors import HistoryError
+from progressgym_env.files import file_hash
 from progressgym_env.models.base import Model
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
@@ -32,7 +32,6 @@ __all__ = [
     "Records",
     "agreed_prompts",
     "checksums",
-    "file_hash",
     "influence_prompts",
     "measure_centuries",
     "read_numbers",
@@ -227,12 +226,6 @@ def checksums(folder: Path, relative: Iterable[str]) -> dict[str, dict[str, Any]
         name: {"bytes": (folder / name).stat().st_size, "sha256": file_hash(folder / name)}
         for name in sorted(relative)
     }
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_numbers(path: Path) -> dict[str, FloatArray]:

@@ -36,12 +36,14 @@ from progressgym_env.models.training import (
     align_special_tokens,
     check_finite,
     check_trainable,
+    keep_to_one_gpu,
+    pass_order,
+    preference_columns,
     reference_log_probs,
     rows_to_train,
     trainer_arguments,
 )
 from progressgym_env.models.training_batches import (
-    EncodedExample,
     collate_examples,
     encode_examples,
     pack_replies,
@@ -155,13 +157,12 @@ def train_reward(
     before = reference_log_probs(model, rows, pack, settings.reward.batch_size)
     reward = RewardModel(model, settings.reward.beta, tokenizer.pad_token_id)
     args = RewardConfig(**trainer_arguments(model, settings.reward, seed, folder))
-    if args.n_gpu > 1:
-        args._n_gpu = 1
+    keep_to_one_gpu(args)
     model.set_adapter(REWARD)
     trainer = _RewardTrainer(
         reward,
         args=args,
-        train_dataset=Dataset.from_dict(_columns(rows, before)),
+        train_dataset=Dataset.from_dict(preference_columns(rows, before)),
         processing_class=tokenizer,
         data_collator=pack,
     )
@@ -201,8 +202,7 @@ def _reinforce(
         normalize_advantages=True,
         shuffle_dataset=False,
     )
-    if args.n_gpu > 1:
-        args._n_gpu = 1
+    keep_to_one_gpu(args)
     trainer = _RLOOTrainer(
         model,
         reward_funcs=rewarded,
@@ -225,22 +225,7 @@ def _prompts_to_train(
     n_seen = max(1, round(settings.policy.epochs * len(examples)))
     n_seen = -(-n_seen // size) * size
     rng = np.random.default_rng((seed, _POLICY_STREAM))
-    order: list[int] = []
-    while len(order) < n_seen:
-        order += rng.permutation(len(examples)).tolist()
-    return [examples[index] for index in order[:n_seen]]
-
-
-def _columns(
-    rows: Sequence[EncodedExample], before: tuple[list[float], list[float]]
-) -> dict[str, list[Any]]:
-    return {
-        "prompt_ids": [row.prompt for row in rows],
-        "chosen_ids": [row.replies[0] for row in rows],
-        "rejected_ids": [row.replies[1] for row in rows],
-        "ref_chosen_logps": before[0],
-        "ref_rejected_logps": before[1],
-    }
+    return [examples[index] for index in pass_order(len(examples), n_seen, rng)]
 
 
 def _copy_adapter(model: Any, name: str) -> None:

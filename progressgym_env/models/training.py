@@ -73,13 +73,7 @@ def train_dpo(
     with leaving_no_trace(model) as folder:
         references = reference_log_probs(model, rows, pack, settings.batch_size)
         args = DPOConfig(**trainer_arguments(model, settings, seed, folder), beta=settings.beta)
-        columns: dict[str, list[Any]] = {
-            "prompt_ids": [row.prompt for row in rows],
-            "chosen_ids": [row.replies[0] for row in rows],
-            "rejected_ids": [row.replies[1] for row in rows],
-            "ref_chosen_logps": references[0],
-            "ref_rejected_logps": references[1],
-        }
+        columns = preference_columns(rows, references)
         _run(_DPOTrainer, model, tokenizer, args, columns, pack)
 
 
@@ -130,10 +124,28 @@ def rows_to_train(
     encoded = encode_examples(tokenizer, examples, n_replies)
     n_seen = max(1, round(settings.epochs * len(encoded)))
     rng = np.random.default_rng((seed, _ORDER_STREAM))
+    return [encoded[index] for index in pass_order(len(encoded), n_seen, rng)]
+
+
+def pass_order(n: int, n_seen: int, rng: np.random.Generator) -> list[int]:
+    """``n_seen`` indices of ``n`` things: pass after pass, the last one cut short."""
     order: list[int] = []
     while len(order) < n_seen:
-        order += rng.permutation(len(encoded)).tolist()
-    return [encoded[index] for index in order[:n_seen]]
+        order += rng.permutation(n).tolist()
+    return order[:n_seen]
+
+
+def preference_columns(
+    rows: Sequence[EncodedExample], references: tuple[list[float], list[float]]
+) -> dict[str, list[Any]]:
+    """What a trainer on preferences is fed, with the log-probabilities before training."""
+    return {
+        "prompt_ids": [row.prompt for row in rows],
+        "chosen_ids": [row.replies[0] for row in rows],
+        "rejected_ids": [row.replies[1] for row in rows],
+        "ref_chosen_logps": references[0],
+        "ref_rejected_logps": references[1],
+    }
 
 
 def check_trainable(model: Any) -> None:
@@ -216,8 +228,7 @@ def _run(
 ) -> None:
     base = model.get_base_model()
     align_special_tokens(base, tokenizer)
-    if args.n_gpu > 1:
-        args._n_gpu = 1  # Else the trainer wants to spread over every GPU it sees.
+    keep_to_one_gpu(args)
     trainer: Any = trainer_class(
         model,
         args=args,
@@ -233,6 +244,12 @@ def _run(
     base.forward = partial(packed_forward, base)
     trainer.train()
     check_finite(model, args.learning_rate)
+
+
+def keep_to_one_gpu(args: Any) -> None:
+    """Else a trainer with these arguments wants to spread over every GPU it sees."""
+    if args.n_gpu > 1:
+        args._n_gpu = 1
 
 
 def check_finite(model: Any, learning_rate: float) -> None:
