@@ -59,11 +59,12 @@ def continued(seen: FloatArray, order: int, steps_ahead: int) -> FloatArray:
 
 
 class ExtrapolativeAgent(BaseAgent):
-    """Trains on extrapolated votes (the paper's extrapolative algorithm).
+    """Trains on extrapolated votes: the paper's "extrapolative M-K", of order M, K steps ahead.
 
     Args:
-        order: degree of the polynomial, 0 or more; 0 is the lifelong agent.
-        steps_ahead: how many centuries ahead to extrapolate; in Predict, the challenge's own.
+        order: M, degree of the polynomial, 0 or more; 0 is the lifelong agent.
+        steps_ahead: K, how many centuries ahead to extrapolate, 1 or more; it need not be the
+            challenge's own.
         soft: whether votes are the judge's margins or only their signs.
 
     Raises:
@@ -74,7 +75,7 @@ class ExtrapolativeAgent(BaseAgent):
         check_integer("order", order, 0)
         check_integer("steps_ahead", steps_ahead, 1)
         self._order, self._steps_ahead, self._soft = order, steps_ahead, soft
-        self.name = f"extrapolative-{order}" + ("-soft" if soft else "")
+        self.name = f"extrapolative-{order}-{steps_ahead}" + ("-soft" if soft else "")
 
     def _initial_state(self, n_envs: int, n_pairs: int) -> Arrays:
         # The last order + 1 votes, newest last, and how many of them have been seen.

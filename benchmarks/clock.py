@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from progressgym_env.benchmarks.run_folder import Cell
+from progressgym_env.benchmarks.matrix import Cell
 
 __all__ = ["Clock", "span"]
 
 
 def span(seconds: float | None) -> str:
-    """``45 s`` or ``3:05 min``; a dash for None."""
+    """``45 s``, ``3:05 min`` or ``2:10 h``; a dash for None."""
     if seconds is None:
         return "–"
     whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02d} min"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 @dataclass
 class _Course:
-    """An episode in time; ``seen`` is when its last step was done."""
+    """An episode in time; ``seen`` is when its last step was done.
+
+    ``first`` steps were done before: an episode that goes on does not tell the pace by those.
+    """
 
     began: float
     seen: float
     done: int = 0
+    first: int | None = None
     ended: bool = False
+
+    @property
+    def own(self) -> int:
+        return self.done - (self.first or 0)
 
 
 class Clock:
@@ -39,7 +51,7 @@ class Clock:
     def __init__(
         self,
         cells: Sequence[Cell],
-        n_steps: int,
+        n_steps: Mapping[Cell, int],
         workers: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,7 +59,7 @@ class Clock:
 
         Args:
             cells: all episodes of the run.
-            n_steps: steps an episode, at least 1.
+            n_steps: steps of each, at least 1.
             workers: episodes side by side.
             now: seconds from any origin.
         """
@@ -70,13 +82,14 @@ class Clock:
         """``done`` steps of an episode are done."""
         with self._lock:
             course = self._courses[cell]
+            course.first = done if course.first is None else course.first
             course.done, course.seen = done, self.now()
 
     def end(self, cell: Cell) -> None:
         """An episode ended, or came to no end: what is left of it will never be done."""
         with self._lock:
             course = self._courses[cell]
-            course.done, course.seen, course.ended = self._n_steps, self.now(), True
+            course.done, course.seen, course.ended = self._n_steps[cell], self.now(), True
 
     def elapsed(self, cell: Cell | None = None) -> float:
         """Seconds an episode has taken so far, 0 before it began; for None, the run."""
@@ -92,29 +105,33 @@ class Clock:
         """Seconds left of an episode; None before its first step is done."""
         with self._lock:
             course = self._courses.get(cell)
-            if course is None or not course.done:
+            if course is None or not course.own:
                 return None
-            pace = (course.seen - course.began) / course.done
+            pace = (course.seen - course.began) / course.own
             since = 0.0 if course.ended else self.now() - course.seen
-            return max(0.0, pace * (self._n_steps - course.done) - since)
+            return max(0.0, pace * (self._n_steps[cell] - course.done) - since)
 
     def left_in_all(self) -> float | None:
         """Seconds left of the run; None while no episode shows how long one takes.
 
-        Agents differ widely (hold trains nothing), so episodes of which nothing is known count
-        like the slowest of the others.
+        Episodes of which nothing is known count like the mean of the known ones of the same agent,
+        challenge, update and start, or without the start; where there is none, like the slowest of
+        all, for agents differ widely (hold trains nothing).
         """
         with self._lock:
             known = {cell: self.left(cell) for cell in self._courses}
-            whole = [self.elapsed(cell) + left for cell, left in known.items() if left is not None]
+            whole = {c: self.elapsed(c) + left for c, left in known.items() if left is not None}
             if not whole:
                 return None
-            longest = max(whole)
+            means = _means(whole)
             ahead = []
             for cell in self._cells:
                 left = known.get(cell)
-                unknown = max(0.0, longest - self.elapsed(cell))
-                ahead.append(unknown if left is None else left)
+                if left is None:
+                    kinds = [kind for kind in _kinds(cell) if kind in means]
+                    guess = means[kinds[0]] if kinds else max(whole.values())
+                    left = max(0.0, guess - self.elapsed(cell))
+                ahead.append(left)
             return max(max(ahead), sum(ahead) / self._workers)
 
     def text(self, cell: Cell | None) -> str:
@@ -124,3 +141,17 @@ class Clock:
                 return ""
             left = self.left_in_all() if cell is None else self.left(cell)
             return span(self.elapsed(cell)) + (f", {span(left)} left" if left else "")
+
+
+def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
+    """What a cell has in common with others that take about as long, the closest first."""
+    training = (cell.task, cell.update)
+    return (*training, cell.update_from, cell.agent), (*training, cell.agent)
+
+
+def _means(whole: Mapping[Cell, float]) -> dict[tuple[str, ...], float]:
+    by_kind: dict[tuple[str, ...], list[float]] = {}
+    for cell, seconds in whole.items():
+        for kind in _kinds(cell):
+            by_kind.setdefault(kind, []).append(seconds)
+    return {kind: sum(times) / len(times) for kind, times in by_kind.items()}

@@ -5,32 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-import gymnasium as gym
-
-from progressgym_env import CHALLENGES, __version__
-from progressgym_env.agents.registry import check_agent
+from progressgym_env import __version__
+from progressgym_env.agents.registry import agent_origin
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.machine import processor
-from progressgym_env.benchmarks.run_folder import Cell
-from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.benchmarks.matrix import Block, Cell, Matrix
+from progressgym_env.envs.registry import challenge_origin
 from progressgym_env.histories.history import History
 
-__all__ = ["RunConfig", "describe"]
+__all__ = ["RunConfig", "describe", "differences"]
 
-_PACKAGES = (
-    "progressgym-env", "gymnasium", "numpy", "torch", "transformers", "tokenizers", "peft", "trl",
-    "accelerate", "datasets", "safetensors", "matplotlib",
+_NUMERIC = (
+    "gymnasium", "numpy", "torch", "transformers", "tokenizers", "peft", "trl", "accelerate",
+    "datasets",
 )  # fmt: skip
+_PACKAGES = ("progressgym-env", *_NUMERIC, "safetensors", "matplotlib")
+_DETERMINING = (
+    "package_version",
+    "installed",
+    "arguments",
+    "history_digest",
+    "question_set_hash",
+)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that the results of a run depend on, besides the versions of the software.
+    """A matrix of one challenge and one update: agents by seeds.
 
     Attributes:
         challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``.
@@ -41,9 +48,11 @@ class RunConfig:
         seeds: of the episodes, all different, 0 or more.
         steps_ahead: how many centuries ahead; for Predict alone, 1 elsewhere.
         device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
-        threads: threads every episode computes with. Sums of floating-point numbers depend on how
-            they are split, so this is fixed, and how many episodes run side by side is not part
-            of the configuration: it changes nothing but the time.
+        threads: threads every episode computes with, see ``Matrix``.
+
+    Raises:
+        InvalidArgumentError: an argument is out of range.
+        UnknownNameError: there is no such challenge or agent.
     """
 
     challenge: str = "coevolve"
@@ -57,63 +66,41 @@ class RunConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a history.
+        _ = self.matrix
 
-        Raises:
-            InvalidArgumentError: an argument is out of range.
-            UnknownNameError: there is no such challenge or agent.
-        """
-        if self.challenge not in CHALLENGES:
-            raise unknown_name("challenge", self.challenge, CHALLENGES)
-        _check_distinct("agents", self.agents)
-        _check_distinct("seeds", self.seeds)
-        for name in self.agents:
-            check_agent(name)
-        if min(self.seeds) < 0:
-            raise InvalidArgumentError(f"seeds={self.seeds}: a seed must be 0 or more")
-        if self.threads < 1:
-            raise InvalidArgumentError(f"threads={self.threads} must be 1 or more")
-        if self.challenge != "predict" and self.steps_ahead != 1:
-            raise InvalidArgumentError(
-                f"steps_ahead={self.steps_ahead} belongs to the challenge predict; "
-                f"{self.challenge} has none, so leave it out or change the challenge"
-            )
+    @property
+    def matrix(self) -> Matrix:
+        """The same as a matrix."""
+        block = Block(
+            agents=self.agents,
+            challenges=(self.challenge,),
+            updates=(self.update,),
+            update_from=(self.update_from,),
+            steps_ahead=(self.steps_ahead,),
+        )
+        return Matrix((block,), self.history, self.seeds, self.device, self.threads)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All episodes, in the order in which they are written down."""
-        return tuple((agent, seed) for agent in self.agents for seed in self.seeds)
-
-    def make_env(self) -> gym.Env[Any, Any]:
-        """The challenge, as every episode of the run plays it."""
-        extra: dict[str, Any] = (
-            {"steps_ahead": self.steps_ahead} if self.challenge == "predict" else {}
-        )
-        return gym.make(
-            CHALLENGES[self.challenge],
-            history=self.history,
-            update=self.update,
-            update_from=self.update_from,
-            device=self.device,
-            **extra,
-        )
+        return self.matrix.cells
 
 
-def describe(config: RunConfig, history: History) -> dict[str, Any]:
+def describe(matrix: Matrix, history: History) -> dict[str, Any]:
     """What goes to ``config.json``; ``config_hash`` is over all that determines the results."""
     determining = {
         "package_version": __version__,
-        "arguments": _arguments(config, history),
+        "installed": _installed(matrix),
+        # A path is where it lies, not what it is; the digest says that.
+        "arguments": {**matrix.to_dict(), "history": history.name},
         "history_digest": history.digest,
         "question_set_hash": history.questions.hash,
     }
-    canonical = json.dumps(determining, sort_keys=True).encode()
     return {
         **determining,
-        "config_hash": hashlib.sha256(canonical).hexdigest(),
-        "environment": CHALLENGES[config.challenge],
+        "config_hash": config_hash(determining),
         "history": {
-            "asked_for": config.history,
+            "asked_for": matrix.history,
             "name": history.name,
             "centuries": list(history.names),
             "synthetic": bool(history.provenance.get("synthetic", False)),
@@ -126,19 +113,37 @@ def describe(config: RunConfig, history: History) -> dict[str, Any]:
     }
 
 
-def _check_distinct(name: str, values: tuple[Any, ...]) -> None:
-    if not values:
-        raise InvalidArgumentError(f"{name} is empty; give at least one")
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise InvalidArgumentError(f"{name}: {twice[0]!r} stands there twice; give each once")
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 over what determines the results in a ``config.json``."""
+    determining = {key: config[key] for key in _DETERMINING}
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
-def _arguments(config: RunConfig, history: History) -> dict[str, Any]:
-    arguments = asdict(config)
-    # A path is where it lies, not what it is; the digest says that.
-    arguments["history"] = history.name
-    return arguments
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What results depend on and differs between two ``config.json``, a line each."""
+    lines = []
+    for key in _DETERMINING:
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            lines += _lines(key, one, other, sorted(one.keys() | other.keys()))
+        elif one != other:
+            lines.append(f"{key}: {one} → {other}")
+    versions = before.get("versions", {}), now.get("versions", {})
+    return lines + _lines("versions", *versions, _NUMERIC)
+
+
+def _installed(matrix: Matrix) -> dict[str, str]:
+    """Challenges and agents of other packages → name and version of the package."""
+    found = {
+        **{cell.challenge: challenge_origin(cell.challenge) for cell in matrix.cells},
+        **{cell.agent: agent_origin(cell.agent) for cell in matrix.cells},
+    }
+    return {name: origin for name, origin in found.items() if origin is not None}
+
+
+def _lines(name: str, one: Mapping[str, Any], other: Mapping[str, Any], keys: Any) -> list[str]:
+    changed = [key for key in keys if one.get(key) != other.get(key)]
+    return [f"{name}.{key}: {one.get(key)} → {other.get(key)}" for key in changed]
 
 
 def _version(package: str) -> str | None:

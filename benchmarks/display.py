@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from progressgym_env.benchmarks.clock import Clock, span
-from progressgym_env.benchmarks.run_folder import Cell
+from progressgym_env.benchmarks.matrix import Cell, labels
 
 __all__ = ["Bars", "Display", "Lines", "Silence", "display_for", "stage_progress"]
 
@@ -69,7 +69,7 @@ class Display(Protocol):
 def display_for(
     console: Console,
     cells: Sequence[Cell],
-    n_steps: int,
+    n_steps: Mapping[Cell, int],
     workers: int,
     *,
     quiet: bool,
@@ -80,7 +80,7 @@ def display_for(
     Args:
         console: where to show it.
         cells: all episodes of the run.
-        n_steps: steps an episode.
+        n_steps: steps of each.
         workers: episodes side by side.
         quiet: show nothing.
         now: seconds from any origin.
@@ -134,7 +134,7 @@ class Lines(Silence):
     def __init__(self, console: Console, cells: Sequence[Cell], clock: Clock) -> None:
         self._console = console
         self._clock = clock
-        self._names = _labels(cells)
+        self._names = labels(cells)
         self._centuries: dict[Cell, str] = {}
         self._named: dict[Cell, set[str]] = {}
 
@@ -189,9 +189,11 @@ class _TimeColumn(ProgressColumn):
 class Bars:
     """A bar an episode, and one for the whole run."""
 
-    def __init__(self, console: Console, cells: Sequence[Cell], n_steps: int, clock: Clock) -> None:
+    def __init__(
+        self, console: Console, cells: Sequence[Cell], n_steps: Mapping[Cell, int], clock: Clock
+    ) -> None:
         self._clock = clock
-        self._names = _labels(cells)
+        self._names = labels(cells)
         # With many episodes only those that run have a bar; the others count in the last line.
         self._all_shown = len(cells) <= _MOST_BARS
         self._progress = Progress(
@@ -206,7 +208,7 @@ class Bars:
         )
         self._tasks: dict[Cell, TaskID] = {
             cell: self._progress.add_task(
-                self._names[cell], total=n_steps, doing="waiting", cell=cell,
+                self._names[cell], total=n_steps[cell], doing="waiting", cell=cell,
                 visible=self._all_shown,
             )
             for cell in cells
@@ -214,7 +216,7 @@ class Bars:
         self._n_steps = n_steps
         self._centuries: dict[Cell, str] = {}
         self._whole = self._progress.add_task(
-            "[bold]all", total=n_steps * len(cells), doing="", cell=None
+            "[bold]all", total=sum(n_steps[cell] for cell in cells), doing="", cell=None
         )
 
     def __enter__(self) -> Self:
@@ -262,7 +264,7 @@ class Bars:
 
     def _end(self, cell: Cell, doing: str) -> None:
         self._clock.end(cell)
-        self._update(cell, completed=self._n_steps, doing=doing, visible=self._all_shown)
+        self._update(cell, completed=self._n_steps[cell], doing=doing, visible=self._all_shown)
 
     def _update(
         self,
@@ -321,8 +323,3 @@ class _StageLines:
         left = f", {span((now - began) * (total - done) / done)} left" if 0 < done < total else ""
         line = f"{stage}: {done} of {total}{left}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _labels(cells: Sequence[Cell]) -> dict[Cell, str]:
-    several = len({seed for _, seed in cells}) > 1
-    return {(agent, seed): f"{agent} seed {seed}" if several else agent for agent, seed in cells}

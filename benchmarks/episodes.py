@@ -1,23 +1,21 @@
-"""Playing one episode, and writing down all that happened in it."""
+"""All that happened in an episode: one line of JSON, and arrays beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from progressgym_env.agents import Agent
-from progressgym_env.envs.progress import Action, Observation, ProgressEnv
-from progressgym_env.envs.trajectory import Trajectory
-from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.envs.dialogue import encode_dialogue
 
-__all__ = ["EpisodeRecord", "StepRecord", "play_episode"]
+__all__ = ["EpisodeArrays", "EpisodeRecord", "StepRecord", "action_digest"]
+
+INITIAL = -1
+"""In ``EpisodeArrays``, the row of the first century's own model: the history has its record."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +43,59 @@ class StepRecord:
     dialogue: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class EpisodeArrays:
+    """What is too long for a line, and enough to check it: actions, and every measurement.
+
+    Attributes:
+        actions: (n_steps, n_pairs) float32.
+        preferences: (n_steps, n_pairs) float32, the margins that the agent saw.
+        examinee_log_probs: (n_measured, n_answers) float32, of every answer to every prompt, a row
+            a measurement (see ``ValueEmbedding``); empty where models have none.
+        examinee_rows: (n_steps,) int32, the row that belongs to a step; -1 where the examinee is
+            the first century's own model, or has no log-probabilities.
+        proxy_log_probs: as ``examinee_log_probs``, of the human proxy.
+        proxy_rows: as ``examinee_rows``.
+    """
+
+    actions: NDArray[np.float32]
+    preferences: NDArray[np.float32]
+    examinee_log_probs: NDArray[np.float32]
+    examinee_rows: NDArray[np.int32]
+    proxy_log_probs: NDArray[np.float32]
+    proxy_rows: NDArray[np.int32]
+
+
 @dataclass(frozen=True)
 class EpisodeRecord:
     """One episode, with nothing in it that depends on the clock or the machine's load.
 
     Attributes:
         agent: the agent's name.
-        challenge: ``"follow"``, ``"predict"`` or ``"coevolve"``.
+        challenge: ``"follow"``, ``"predict"``, ``"coevolve"`` or a user's own.
+        update: how the examinee was trained.
+        update_from: ``"current"`` or ``"initial"``.
+        steps_ahead: how many centuries ahead; 1 where the challenge does not look ahead.
         seed: of the episode.
-        score: the official score.
+        score: the official score; None while the episode is not finished.
         episode_return: the sum of the rewards, equal to the score but for rounding; ``"return"``
             in files.
         initial_values: (19,), the examinee at the start, and the proxy where there is one.
         steps: one record a step.
+        arrays: what stands in a file of its own; None if it was not read.
     """
 
     agent: str
     challenge: str
+    update: str
+    update_from: str
+    steps_ahead: int
     seed: int
-    score: float
+    score: float | None
     episode_return: float
     initial_values: tuple[float, ...]
     steps: tuple[StepRecord, ...]
+    arrays: EpisodeArrays | None = field(default=None, compare=False, repr=False)
 
     @property
     def examinee_values(self) -> NDArray[np.float64]:
@@ -79,148 +108,79 @@ class EpisodeRecord:
         rows = [s.proxy_values for s in self.steps if s.proxy_values is not None]
         return np.array([self.initial_values, *rows]) if rows else None
 
-    def to_json(self) -> str:
-        """The episode as one line; equal episodes give equal bytes."""
+    def to_dict(self) -> dict[str, Any]:
+        """The episode without its arrays, as JSON-able values."""
         steps = [asdict(step) for step in self.steps]
         for step in steps:
             if step["proxy_values"] is None:
                 del step["proxy_values"]
-        raw = {
+        return {
             "agent": self.agent,
             "challenge": self.challenge,
+            "update": self.update,
+            "update_from": self.update_from,
+            "steps_ahead": self.steps_ahead,
             "seed": self.seed,
             "score": self.score,
             "return": self.episode_return,
             "initial_values": self.initial_values,
             "steps": steps,
         }
-        return json.dumps(raw, allow_nan=False)
+
+    def to_json(self, **more: Any) -> str:
+        """The episode as one line, with ``more`` at its end; equal episodes give equal bytes."""
+        return json.dumps({**self.to_dict(), **more}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, line: str) -> EpisodeRecord:
-        """The episode of a line that ``to_json`` wrote.
+    def from_dict(cls, raw: dict[str, Any], arrays: EpisodeArrays | None = None) -> EpisodeRecord:
+        """The episode that ``to_dict`` took apart.
 
         Raises:
-            json.JSONDecodeError: the line is no JSON.
             KeyError: a field is missing.
             TypeError: a field is of another kind, or unknown.
         """
-        raw = json.loads(line)
-        raw["episode_return"] = raw.pop("return")
-        raw["initial_values"] = tuple(raw["initial_values"])
-        raw["steps"] = tuple(_step_from(step) for step in raw["steps"])
-        return cls(**raw)
+        known = dict(raw)
+        known["episode_return"] = known.pop("return")
+        known["initial_values"] = tuple(known["initial_values"])
+        known["steps"] = tuple(_step_from(step) for step in known["steps"])
+        return cls(**known, arrays=arrays)
+
+    def observation(self, index: int) -> dict[str, Any]:
+        """What the agent saw before step ``index``, as the environment gave it.
+
+        Raises:
+            ValueError: the record has no arrays.
+        """
+        if self.arrays is None:
+            raise ValueError("the record was read without its arrays")
+        step = self.steps[index]
+        return {
+            "century": np.int64(index + 1),
+            "judge_values": _box(step.judge_values),
+            "examinee_values": _box(self.examinee_values[index]),
+            "preferences": self.arrays.preferences[index],
+            "dialogue": encode_dialogue([reply for _, reply in step.dialogue]),
+        }
 
 
-def play_episode(
-    env: gym.Env[Observation, Action],
-    agent: Agent,
-    seed: int,
-    *,
-    agent_name: str,
-    on_step: Callable[[int, int, str], None] = lambda step, n_steps, century: None,
-    on_phase: Callable[[str], None] | None = None,
-) -> EpisodeRecord:
-    """Play one episode and record it.
-
-    Args:
-        env: a challenge, wrapped or not.
-        agent: plays it, deterministically where it has the choice.
-        seed: of the episode; the same seed gives the same record, byte for byte, if the agent
-            starts alike too: one that keeps a random state of its own, which goes on from episode
-            to episode (``random`` does), must be made anew.
-        agent_name: goes into the record.
-        on_step: called before each step, with the number of steps done, that of all, and the name
-            of the century the agent acts in.
-        on_phase: called when a part of a step begins, in place of the environment's own
-            ``on_phase``, which is put back at the end; None leaves that one in use.
-
-    Raises:
-        InvalidArgumentError: ``env`` is none of this package's.
-    """
-    challenge = env.unwrapped
-    if not isinstance(challenge, ProgressEnv):
-        raise InvalidArgumentError(
-            f"{env} is no ProgressGym environment; make one with gymnasium.make, for instance "
-            "'ProgressGym/Follow-v0'"
-        )
-    before = challenge.on_phase
-    challenge.on_phase = on_phase or before
-    try:
-        seen = _walk(env, challenge, agent, seed, on_step)
-    finally:
-        challenge.on_phase = before
-    return EpisodeRecord(
-        agent=agent_name,
-        challenge=challenge.challenge.lower(),
-        seed=seed,
-        score=challenge.score(),
-        episode_return=float(sum(challenge.trajectory.rewards)),
-        initial_values=_floats(challenge.trajectory.examinee_values[0]),
-        steps=tuple(_step(challenge.trajectory, index, step) for index, step in enumerate(seen)),
-    )
+def action_digest(action: ArrayLike) -> str:
+    """SHA-256 of an action's float32 bytes."""
+    return hashlib.sha256(np.ascontiguousarray(action, dtype="<f4").tobytes()).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What a step's agent saw and did."""
-
-    century: str
-    action: str
-    n_examples: int
-    dialogue: tuple[tuple[str, str], ...]
-
-
-def _walk(
-    env: gym.Env[Observation, Action],
-    challenge: ProgressEnv,
-    agent: Agent,
-    seed: int,
-    on_step: Callable[[int, int, str], None],
-) -> list[_Seen]:
-    """Play to the end."""
-    observation, info = env.reset(seed=seed)
-    seen: list[_Seen] = []
-    state, ended = None, False
-    while not ended:
-        century = info["century_name"]
-        on_step(len(seen), challenge.n_steps, century)
-        action, state = agent.predict(
-            observation, state=state, episode_start=np.array([not seen]), deterministic=True
-        )
-        said = tuple(zip(info["dialogue_prompts"], info["dialogue"], strict=True))
-        observation, _, terminated, truncated, info = env.step(action)
-        seen.append(_Seen(century, _digest(action), int(info["n_examples"]), said))
-        ended = terminated or truncated
-    return seen
-
-
-def _step(trajectory: Trajectory, index: int, seen: _Seen) -> StepRecord:
-    proxy = trajectory.proxy_values
-    judge = trajectory.judge_values[index + 1] if proxy is None else proxy[index]
-    return StepRecord(
-        century=seen.century,
-        action=seen.action,
-        n_examples=seen.n_examples,
-        judge_values=_floats(judge),
-        examinee_values=_floats(trajectory.examinee_values[index + 1]),
-        proxy_values=None if proxy is None else _floats(proxy[index + 1]),
-        reward=float(trajectory.rewards[index]),
-        dialogue=seen.dialogue,
-    )
-
-
-def _step_from(raw: dict[str, Any]) -> StepRecord:
-    for key in ("judge_values", "examinee_values", "proxy_values"):
-        if key in raw:
-            raw[key] = tuple(raw[key])
-    raw["dialogue"] = tuple((prompt, reply) for prompt, reply in raw["dialogue"])
-    return StepRecord(**{"proxy_values": None, **raw})
-
-
-def _floats(values: ArrayLike) -> tuple[float, ...]:
+def floats(values: ArrayLike) -> tuple[float, ...]:
+    """An embedding as plain numbers."""
     return tuple(float(v) for v in np.asarray(values, dtype=np.float64))
 
 
-def _digest(action: ArrayLike) -> str:
-    return hashlib.sha256(np.ascontiguousarray(action, dtype="<f4").tobytes()).hexdigest()
+def _step_from(raw: dict[str, Any]) -> StepRecord:
+    known = {"proxy_values": None, **raw}
+    for key in ("judge_values", "examinee_values", "proxy_values"):
+        if known[key] is not None:
+            known[key] = tuple(known[key])
+    known["dialogue"] = tuple((prompt, reply) for prompt, reply in known["dialogue"])
+    return StepRecord(**known)
+
+
+def _box(values: ArrayLike) -> NDArray[np.float32]:
+    return np.asarray(np.clip(np.asarray(values), 0.0, 1.0), dtype=np.float32)

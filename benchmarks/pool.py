@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Failure", "Job", "Pool", "Report"]
+__all__ = ["THREAD_COUNTS", "Failure", "Job", "Pool", "Report", "held_signals"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -34,7 +34,8 @@ Report = Any
 Job = Callable[[Task, Callable[[Report], None]], Result]
 
 _GRACE_SECONDS = 5.0
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables by which libraries that compute are told how many threads to use."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Pool(Generic[Task, Result]):
         arguments = (theirs, self._job, self._threads, log)
         process = context.Process(target=_work, args=arguments, daemon=True)
         worker = _Worker(number, process, ours)
-        with _held_signals(), _blocked_interrupt(), _thread_counts(self._threads):
+        with held_signals(), _blocked_interrupt(), _thread_counts(self._threads):
             process.start()
             slots.append(worker)
         theirs.close()
@@ -216,7 +217,7 @@ class _Worker:
 
 
 @contextmanager
-def _held_signals() -> Iterator[None]:
+def held_signals() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back until the block is left.
 
     Blocking them in this thread is not enough: the system hands them to another one (a display's,
@@ -274,8 +275,8 @@ def _thread_counts(threads: int) -> Iterator[None]:
     Libraries count their threads once, when they are imported, and that can be before a worker's
     first own line: the job's module and the user's main script are imported before it.
     """
-    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
-    os.environ.update(dict.fromkeys(_THREAD_COUNTS, str(threads)))
+    before = {name: os.environ.get(name) for name in THREAD_COUNTS}
+    os.environ.update(dict.fromkeys(THREAD_COUNTS, str(threads)))
     try:
         yield
     finally:

@@ -4,13 +4,12 @@ After Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice", a
 bootstrap intervals, resampled within every challenge; interquartile means; probabilities of
 improvement. All of the arithmetic is SciPy's.
 
-Scores come as a mapping of cells, (agent, challenge, seed), and nothing is averaged over a hole:
-what is incomplete is refused by name.
+Which scores belong together, and what to do about holes, is decided in :mod:`.leaderboard`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +18,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from progressgym_env.errors import InvalidArgumentError
-from progressgym_env.scoring import skill
 
 __all__ = [
-    "ScoreCell",
     "Comparison",
     "Estimate",
     "compare",
     "interquartile_mean",
     "mean",
-    "scores_of",
-    "skills_of",
 ]
-
-ScoreCell = tuple[str, str, int]
-"""Agent, challenge and seed of one episode."""
 
 FloatArray = NDArray[np.float64]
 
@@ -76,55 +68,6 @@ class Comparison:
 
     ahead: Estimate
     improvement: Estimate
-
-
-def scores_of(
-    scores: Mapping[ScoreCell, float], agent: str, challenges: Sequence[str], seeds: Sequence[int]
-) -> dict[str, FloatArray]:
-    """Challenge → (n_seeds,) scores of one agent.
-
-    Raises:
-        InvalidArgumentError: an episode is missing; names it.
-    """
-    found = {}
-    for challenge in challenges:
-        cells = [(agent, challenge, seed) for seed in seeds]
-        missing = [seed for *_, seed in (cell for cell in cells if cell not in scores)]
-        if missing:
-            raise InvalidArgumentError(
-                f"{agent} on {challenge}: no score for seed {', '.join(map(str, missing))}; a mean "
-                "over the others would flatter or harm it, so finish these episodes, or leave the "
-                "agent or the seeds out for all"
-            )
-        found[challenge] = np.array([scores[cell] for cell in cells], dtype=np.float64)
-    if not found or not seeds:
-        raise InvalidArgumentError("no challenges or no seeds: there is nothing to average")
-    return found
-
-
-def skills_of(
-    scores: Mapping[ScoreCell, float],
-    agent: str,
-    challenges: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    hold: str = "hold",
-    oracle: str = "oracle",
-) -> dict[str, FloatArray]:
-    """Challenge → (n_seeds,) skills: 0 is ``hold``'s, 1 the ``oracle``'s, each over all seeds.
-
-    The scale of a challenge is the mean of the two references, so that no single seed on which
-    they happen to lie close together decides.
-
-    Raises:
-        InvalidArgumentError: an episode is missing, also of the references, or the oracle is not
-            ahead of hold.
-    """
-    own, low, high = (scores_of(scores, name, challenges, seeds) for name in (agent, hold, oracle))
-    return {
-        name: np.asarray(skill(own[name], low[name].mean(), high[name].mean()))
-        for name in challenges
-    }
 
 
 def mean(samples: Mapping[str, FloatArray], seed: int = 0) -> Estimate:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from progressgym_env.benchmarks.run_folder import Cell
 from progressgym_env.scoring import skill
 
 __all__ = ["HOLD", "ORACLE", "Row", "Spread", "summarise"]
 
 HOLD, ORACLE = "hold", "oracle"
+
+Entry = tuple[str, int]
+"""An agent's name and a seed."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Row:
 def summarise(
     agents: Sequence[str],
     seeds: Sequence[int],
-    scores: Mapping[Cell, float],
-    seconds: Mapping[Cell, float],
+    scores: Mapping[Entry, float],
+    seconds: Mapping[Entry, float],
 ) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """The rows of the table, in the order of ``agents``, and notes on what is missing and why.
 

@@ -23,6 +23,7 @@ __all__ = [
     "fidelity_table",
     "history_dict",
     "history_parts",
+    "plain_table",
     "result_table",
     "run_title",
 ]
@@ -30,7 +31,7 @@ __all__ = [
 
 def result_table(rows: Sequence[Row], title: str) -> Table:
     """The table at the end of a run."""
-    table = _table(title, "agent", ("score", "skill", "seconds"))
+    table = plain_table(title, "agent", ("score", "skill", "seconds"))
     for row in rows:
         table.add_row(row.agent, _cell(row.score, 4), _cell(row.skill, 2), _cell(row.seconds, 1))
     return table
@@ -42,7 +43,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         f"{summary['challenge']} · {summary['episodes']} episodes of {summary['history']} · "
         f"policy trained for {summary['steps']:,} steps in {summary['seconds']:.0f} s"
     )
-    table = _table(title, "agent", ("score", "policy ahead by", "95% interval"))
+    table = plain_table(title, "agent", ("score", "policy ahead by", "95% interval"))
     table.add_row("policy", f"{summary['score']:.4f}", "", "")
     for row in summary["compared"]:
         interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
@@ -62,7 +63,7 @@ def run_title(config: RunConfig, history_name: str) -> str:
 def fidelity_table(report: FidelityReport) -> Table:
     """How well a built history measures what was planted."""
     columns = ("r", "r across centuries", "mean absolute error")
-    table = _table("Measured against planted values", "acts", columns)
+    table = plain_table("Measured against planted values", "acts", columns)
     for label, part in (
         ("held-out scenarios", report.held_out),
         ("acts never seen in value training", report.unseen_acts),
@@ -103,7 +104,8 @@ def history_dict(history: History) -> dict[str, Any]:
     }
 
 
-def _table(title: str, first: str, columns: Sequence[str]) -> Table:
+def plain_table(title: str, first: str, columns: Sequence[str]) -> Table:
+    """An empty table: a first column of names, and columns of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column(first)
     for column in columns:
@@ -112,7 +114,7 @@ def _table(title: str, first: str, columns: Sequence[str]) -> Table:
 
 
 def _values_table(title: str, names: Sequence[str], values: FloatArray) -> Table:
-    table = _table(title, "dimension", names)
+    table = plain_table(title, "dimension", names)
     for index, key in enumerate(DIMENSION_KEYS):
         table.add_row(key, *(f"{value:.2f}" for value in values[:, index]))
     return table

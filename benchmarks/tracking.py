@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from progressgym_env.benchmarks.episodes import EpisodeRecord
-from progressgym_env.benchmarks.run_folder import Cell, RunFolder
+from progressgym_env.benchmarks.matrix import Cell
+from progressgym_env.benchmarks.run_folder import RunFolder
 from progressgym_env.benchmarks.summary import Row
 from progressgym_env.wrappers.wandb_sink import Century, TrackingWarning, WandbSink
 
@@ -22,31 +22,24 @@ __all__ = ["RunTracker", "tracking_warnings"]
 class RunTracker:
     """Logs the episodes of a run folder in their order there, whichever ends first."""
 
-    def __init__(self, sink: WandbSink, folder: RunFolder, cells: Sequence[Cell]) -> None:
+    def __init__(self, sink: WandbSink, folder: RunFolder) -> None:
         """Prepare; nothing is started yet.
 
         Args:
             sink: where everything goes.
             folder: where the episodes are.
-            cells: all episodes of the run, in their order.
         """
         self._sink = sink
         self._folder = folder
-        self._waiting = list(cells)
+        self._waiting = list(folder.cells)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         """Start the sink's run."""
         self._sink.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        place: TracebackType | None,
-    ) -> None:
-        """Finish the sink's run, as failed where an episode or anything else did."""
-        self._sink.finish(failed=error is not None or bool(self._folder.failures))
+    def finish(self, *, failed: bool) -> None:
+        """Finish the sink's run."""
+        self._sink.finish(failed=failed)
 
     @property
     def where(self) -> str | None:
@@ -56,7 +49,7 @@ class RunTracker:
     def update(self) -> None:
         """Log the episodes that have ended, up to the first that has not."""
         while self._waiting and (
-            self._waiting[0] in self._folder.episodes or self._waiting[0] in self._folder.failures
+            self._waiting[0] in self._folder.scores or self._waiting[0] in self._folder.failures
         ):
             self._log(self._waiting.pop(0))
 
@@ -72,15 +65,16 @@ class RunTracker:
             self._sink.log_picture("trajectories", picture)
 
     def _log(self, cell: Cell) -> None:
-        episode = self._folder.episodes.get(cell)
-        if episode is None:
+        if cell not in self._folder.scores:
             return
+        episode = self._folder.episode(cell)
+        score = self._folder.scores[cell]
         labels: dict[str, str | int] = {"agent": episode.agent, "seed": episode.seed}
         for step, century in zip(episode.steps, _centuries(episode), strict=True):
             prompts, replies = zip(*step.dialogue, strict=True) if step.dialogue else ((), ())
             self._sink.log_dialogue(step.century, prompts, replies)
             self._sink.log_century(century, n_steps=len(episode.steps), labels=labels)
-        self._sink.log_episode(episode.score, episode.episode_return, labels)
+        self._sink.log_episode(score, episode.episode_return, labels)
 
 
 @contextmanager

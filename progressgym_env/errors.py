@@ -17,6 +17,7 @@ __all__ = [
     "PolicyError",
     "ProgressGymError",
     "QuestionError",
+    "RunFolderError",
     "UnknownNameError",
     "unknown_name",
 ]
@@ -52,6 +53,10 @@ class HistoryError(ProgressGymError, ValueError):
 
 class PolicyError(ProgressGymError, ValueError):
     """A trained policy or checkpoint that is damaged, or made for something else."""
+
+
+class RunFolderError(ProgressGymError, ValueError):
+    """A run folder that is incomplete, damaged, in use, of another run, or cannot be written."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from progressgym_env.histories.embedded.build import build
-from tests.quick import QUICK
+from tests.quick import QUICK, shortened
 
 
 def pytest_sessionstart() -> None:
@@ -48,3 +48,9 @@ def quick_history(tmp_path_factory) -> Path:
     # Nothing was learned in six steps, and the report says so.
     assert report.held_out.mean_absolute_error > 0.1
     return folder
+
+
+@pytest.fixture(scope="session")
+def short_history(quick_history: Path, tmp_path_factory) -> Path:
+    """Four centuries of it, for whole episodes of real language models in seconds."""
+    return shortened(quick_history, tmp_path_factory.mktemp("histories") / "short")

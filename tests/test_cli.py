@@ -23,6 +23,7 @@ from progressgym_env.cli import app
 from progressgym_env.histories.embedded import build as builder
 from progressgym_env.histories.loading import HISTORIES, load
 from tests.benchmarks.damaged import damaged_history
+from tests.processes import nobody_left
 from tests.quick import QUICK
 
 COMMAND = [sys.executable, "-m", "progressgym_env.cli"]
@@ -314,7 +315,7 @@ def test_an_interrupt_leaves_what_is_finished_readable(tmp_path: Path, number: s
     assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
     assert (out / "trajectories.png").is_file()
     assert not list(out.glob(".*")), "no temporary file is left"
-    assert _nobody_left(process.pid)
+    assert nobody_left(process.pid)
 
 
 def _read_all(controller: int, process: subprocess.Popen[bytes]) -> str:
@@ -330,17 +331,6 @@ def _read_all(controller: int, process: subprocess.Popen[bytes]) -> str:
             break
     os.close(controller)
     return content.decode(errors="replace")
-
-
-def _nobody_left(group: int) -> bool:
-    """Whether every process of the group ends within seconds."""
-    for _ in range(50):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_a_history_is_drawn(tmp_path: Path):

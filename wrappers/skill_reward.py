@@ -13,6 +13,7 @@ from progressgym_env.agents.base import Agent
 from progressgym_env.agents.references import HoldAgent, OracleAgent
 from progressgym_env.arguments import check_integer, check_number
 from progressgym_env.envs.progress import Action, Observation, ProgressEnv
+from progressgym_env.envs.registry import kind_of
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.simulated import SimulatedHistory
 from progressgym_env.values.embedding import FloatArray
@@ -146,7 +147,9 @@ class SkillReward(gym.Wrapper[Observation, Action, Observation, Action], RecordC
 
     def _oracle_agent(self) -> OracleAgent:
         challenge, history = self._challenge, self._challenge.history
-        kind, ahead = challenge.challenge.lower(), max(challenge.steps_ahead, 1)
+        # Of a user's own challenge, what it is a kind of; the oracle refuses what is none.
+        kind = kind_of(type(challenge)) or challenge.challenge.lower()
+        ahead = max(challenge.steps_ahead, 1)
         return OracleAgent.of_values(history.values, history.questions, kind, ahead)
 
     def _played(self, agent: Agent, rng: np.random.Generator) -> FloatArray:

@@ -41,7 +41,7 @@ app.add_typer(history_app, name="history")
 # The options, here rather than in the signatures, where nobody could read those any more.
 Challenge = Annotated[
     str,
-    typer.Option(metavar="NAME", help="What is asked of the agents: follow, predict or coevolve."),
+    typer.Option(metavar="NAME", help="What is asked of the agents: follow, predict, coevolve."),
 ]
 Agents = Annotated[
     str,
@@ -181,14 +181,15 @@ def list_names(as_json: Json = False) -> None:
 
     Wherever a history is asked for, the path of a history folder does as well.
     """
-    from progressgym_env import CHALLENGES
-    from progressgym_env.agents import AGENTS
+    from progressgym_env.agents import agent_names
+    from progressgym_env.agents.registry import AGENT_PATTERNS
+    from progressgym_env.envs.registry import challenges
     from progressgym_env.histories.loading import HISTORIES
     from progressgym_env.models.updates import UPDATES
 
     known = {
-        "challenges": list(CHALLENGES),
-        "agents": list(AGENTS),
+        "challenges": list(challenges()),
+        "agents": list(agent_names()),
         "histories": list(HISTORIES),
         "updates": list(UPDATES),
     }
@@ -196,8 +197,9 @@ def list_names(as_json: Json = False) -> None:
         typer.echo(json.dumps(known, indent=2))
         return
     for kind, names in known.items():
+        shown = [*names, *AGENT_PATTERNS] if kind == "agents" else names
         besides = ", or the path of a history folder" if kind == "histories" else ""
-        typer.echo(f"{kind:<12}{', '.join(names)}{besides}")
+        typer.echo(f"{kind:<12}{', '.join(shown)}{besides}")
 
 
 @history_app.command("show")
@@ -336,5 +338,8 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
         console.print(f"W&B: {result.wandb}", markup=False, highlight=False, soft_wrap=True)
 
 
-# Last: it adds its command to ``app``.
+# Last: they add their commands to ``app``.
+from progressgym_env.cli import bench as _bench  # noqa: E402, F401
+from progressgym_env.cli import report as _report  # noqa: E402, F401
 from progressgym_env.cli import train as _train  # noqa: E402, F401
+from progressgym_env.cli import verify as _verify  # noqa: E402, F401

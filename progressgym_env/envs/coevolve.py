@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from progressgym_env.arguments import check_number
 from progressgym_env.envs.progress import ProgressEnv
 from progressgym_env.envs.worlds import Influence
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.models.base import Model
 from progressgym_env.scoring import coevolve_score, coevolve_term
+from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
     from progressgym_env.models.updates import TrainingUpdate
@@ -147,5 +147,21 @@ class CoevolveEnv(ProgressEnv):
         centuries = self.history.values
         return sum(float(coevolve_term(h, centuries)) for h in states) / (self.n_steps + 1)
 
-    def _official_score(self) -> float:
-        return float(coevolve_score(np.array(self._proxy_states), self.history.values))
+    @classmethod
+    def score_of(
+        cls,
+        *,
+        examinee_values: FloatArray,
+        proxy_values: FloatArray | None,
+        century_values: FloatArray,
+        steps_ahead: int = 1,
+    ) -> float:
+        """The official score of a whole episode, from its embeddings alone; see the base class."""
+        n_states = 0 if proxy_values is None else len(proxy_values)
+        if proxy_values is None or n_states != len(century_values):
+            raise InvalidArgumentError(
+                f"proxy_values holds {n_states} states and history {len(century_values)} "
+                "centuries; Coevolve scores the human proxy at the start and after each step, a "
+                "state a century"
+            )
+        return float(coevolve_score(proxy_values, century_values))

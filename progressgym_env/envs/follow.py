@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from progressgym_env.envs.progress import ProgressEnv
 from progressgym_env.scoring import cosine, follow_score
+from progressgym_env.values.embedding import FloatArray
 
 __all__ = ["FollowEnv"]
 
@@ -95,6 +94,14 @@ class FollowEnv(ProgressEnv):
         target = self.history.values[self._century]
         return float(cosine(self._examinee_rows[-1], target)) / self.n_steps
 
-    def _official_score(self) -> float:
-        targets = self.history.values[1 : 1 + self.n_steps]
-        return float(follow_score(np.array(self._examinee_rows[1:]), targets))
+    @classmethod
+    def score_of(
+        cls,
+        *,
+        examinee_values: FloatArray,
+        proxy_values: FloatArray | None,
+        century_values: FloatArray,
+        steps_ahead: int = 1,
+    ) -> float:
+        """The official score of a whole episode, from its embeddings alone; see the base class."""
+        return float(follow_score(examinee_values[1:], century_values[1:]))

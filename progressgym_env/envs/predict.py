@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from progressgym_env.arguments import check_integer
 from progressgym_env.envs.progress import ProgressEnv
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.scoring import cosine, predict_score
+from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
     from progressgym_env.models.updates import TrainingUpdate
@@ -145,7 +144,16 @@ class PredictEnv(ProgressEnv):
         target = self.history.values[self._century + self._steps_ahead]
         return float(cosine(self._examinee_rows[-1], target)) / self.n_steps
 
-    def _official_score(self) -> float:
-        first = 1 + self._steps_ahead
-        targets = self.history.values[first : first + self.n_steps]
-        return float(predict_score(np.array(self._examinee_rows[1:]), targets))
+    @classmethod
+    def score_of(
+        cls,
+        *,
+        examinee_values: FloatArray,
+        proxy_values: FloatArray | None,
+        century_values: FloatArray,
+        steps_ahead: int = 1,
+    ) -> float:
+        """The official score of a whole episode, from its embeddings alone; see the base class."""
+        last = len(century_values) - 2
+        first = 1 + check_integer("steps_ahead", steps_ahead, 1, last)
+        return float(predict_score(examinee_values[1:], century_values[first:]))

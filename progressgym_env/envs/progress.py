@@ -13,27 +13,28 @@ from numpy.typing import NDArray
 
 from progressgym_env.arguments import check_choice, check_integer
 from progressgym_env.envs.arguments import check_action, refuse_unknown_arguments
-from progressgym_env.envs.dialogue import encode_dialogue
-from progressgym_env.envs.simulated import SimulatedWorld
+from progressgym_env.envs.checkpoint import (
+    EpisodeState,
+    embedding_arrays,
+    embedding_from,
+    part_of,
+    prefixed,
+)
+from progressgym_env.envs.making import make_observation, make_world
 from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES, action_space, observation_space
 from progressgym_env.envs.trajectory import Trajectory
-from progressgym_env.envs.worlds import Influence, ModelWorld, World
+from progressgym_env.envs.worlds import Influence, JudgeView
 from progressgym_env.errors import ProgressGymError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load
-from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.base import Model
 from progressgym_env.models.devices import check_device_name
-from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
 if TYPE_CHECKING:
     from progressgym_env.models.updates import TrainingUpdate
 
-__all__ = [
-    "Action",
-    "Observation",
-    "ProgressEnv",
-]
+__all__ = ["Action", "Observation", "ProgressEnv"]
 
 Observation: TypeAlias = dict[str, Any]
 Action: TypeAlias = NDArray[Any]
@@ -69,12 +70,21 @@ class ProgressEnv(gym.Env[Observation, Action]):
             "dialogue_samples", dialogue_samples, 1, MAX_DIALOGUE_SAMPLES
         )
         self._update_from = check_choice("update_from", update_from, ("current", "initial"))
+        self._update_name = update if isinstance(update, str) else str(getattr(update, "name", ""))
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._device = check_device_name(device)
         self.on_phase: Callable[[str], None] | None = None
-        self._world = self._make_world(load(history), update)
+        self._world = make_world(
+            load(history),
+            update,
+            from_initial=self._update_from == "initial",
+            n_samples=self._dialogue_samples,
+            influence=self._influence,
+            device=self._device,
+            tell=self._phase,
+        )
         self._check_history()
 
         n_pairs = len(self.history.questions.pairs)
@@ -90,6 +100,16 @@ class ProgressEnv(gym.Env[Observation, Action]):
     def history(self) -> History:
         """The history walked through; a simulated one is another after every reset."""
         return self._world.history
+
+    @property
+    def update_name(self) -> str:
+        """How the examinee is trained, by name."""
+        return self._update_name
+
+    @property
+    def update_from(self) -> str:
+        """``"current"``, or ``"initial"`` where every update starts from the first model."""
+        return self._update_from
 
     @property
     def n_steps(self) -> int:
@@ -110,6 +130,18 @@ class ProgressEnv(gym.Env[Observation, Action]):
         """
         self._require_started()
         return self._world.examinee
+
+    @property
+    def examinee_embedding(self) -> ValueEmbedding:
+        """The examinee's values as last measured; ResetNeeded before the first reset."""
+        self._require_started()
+        return self._world.examinee_embedding
+
+    @property
+    def proxy_embedding(self) -> ValueEmbedding | None:
+        """The human proxy's likewise; None outside Coevolve."""
+        self._require_started()
+        return self._world.proxy_embedding
 
     @property
     def trajectory(self) -> Trajectory:
@@ -142,7 +174,35 @@ class ProgressEnv(gym.Env[Observation, Action]):
                 f"the official score is of a whole episode, and {len(self._rewards)} of "
                 f"{self.n_steps} steps are done; step to the end, or sum the rewards so far"
             )
-        return self._official_score()
+        trajectory = self.trajectory
+        return self.score_of(
+            examinee_values=trajectory.examinee_values,
+            proxy_values=trajectory.proxy_values,
+            century_values=np.asarray(self.history.values, dtype=np.float64),
+            steps_ahead=max(self.steps_ahead, 1),
+        )
+
+    @classmethod
+    def score_of(
+        cls,
+        *,
+        examinee_values: FloatArray,
+        proxy_values: FloatArray | None,
+        century_values: FloatArray,
+        steps_ahead: int = 1,
+    ) -> float:
+        """The official score of a whole episode, from its embeddings alone.
+
+        Args:
+            examinee_values: (n_steps + 1, 19), the examinee at the start and after each step.
+            proxy_values: (n_steps + 1, 19), the human proxy likewise; None outside Coevolve.
+            century_values: (n_centuries, 19), the people of all centuries.
+            steps_ahead: as in Predict; 1 where a challenge has none.
+
+        Raises:
+            InvalidArgumentError: the arrays are not of one whole episode.
+        """
+        raise NotImplementedError
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -168,6 +228,61 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self._rewards: list[float] = []
         self._halted, self._started = None, True
         return self._observe()
+
+    def save_state(self) -> EpisodeState | None:
+        """The present episode between two steps, to be gone on with by :meth:`restore_state`.
+
+        None where that is not needed or cannot be: simulated histories, whose episodes take no
+        time, and models of another kind than language models. Play those again from their seed.
+
+        Raises:
+            ResetNeeded: there is no episode, or its last step failed.
+        """
+        if self._halted is not None:
+            raise ResetNeeded(f"{self._halted}; call reset() first")
+        world = self._world.saved()
+        if world is None:
+            return None
+        shown = embedding_arrays(self._shown.embedding)
+        own = {
+            "century": self._century,
+            "rewards": list(self._rewards),
+            "prompts": self._shown.prompts,
+            "replies": self._shown.replies,
+            "generator": self.np_random.bit_generator.state,
+            "world": world.numbers,
+        }
+        arrays = {
+            "examinee_rows": np.array(self._examinee_rows),
+            "shown_preferences": self._shown.preferences,
+            **prefixed("shown", shown),
+            **prefixed("world", world.arrays),
+        }
+        if self._proxy_states:
+            arrays["proxy_states"] = np.array(self._proxy_states)
+        return EpisodeState(own, arrays)
+
+    def restore_state(self, state: EpisodeState) -> tuple[Observation, dict[str, Any]]:
+        """Go on with an episode of an environment made alike, in place of :meth:`reset`.
+
+        Returns:
+            The observation and info that were shown last; what follows is what would have
+            followed there, bit for bit on the same machine, versions and threads.
+        """
+        numbers, arrays = state.numbers, state.arrays
+        self.np_random.bit_generator.state = numbers["generator"]
+        self._world.restore(EpisodeState(numbers["world"], part_of("world", arrays)))
+        self._century = int(numbers["century"])
+        self._rewards = list(numbers["rewards"])
+        self._examinee_rows = list(np.array(arrays["examinee_rows"]))
+        self._proxy_states = list(np.array(arrays.get("proxy_states", ())))
+        embedding = embedding_from(part_of("shown", arrays))
+        assert embedding is not None
+        preferences = np.array(arrays["shown_preferences"])
+        said = tuple(numbers["prompts"]), tuple(numbers["replies"])
+        self._shown = JudgeView(embedding, preferences, *said)
+        self._halted, self._started = None, True
+        return self._show()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out a proposal, measure the examinee, pay, and go on to the next century.
@@ -238,10 +353,6 @@ class ProgressEnv(gym.Env[Observation, Action]):
         """Contribution of the step just made, at ``self._century``, to the official score."""
         raise NotImplementedError
 
-    def _official_score(self) -> float:
-        """The official score of the recorded episode."""
-        raise NotImplementedError
-
     @property
     def _influence(self) -> Influence | None:
         """How the judge changes, for the challenge in which it does."""
@@ -252,30 +363,6 @@ class ProgressEnv(gym.Env[Observation, Action]):
     @property
     def _title(self) -> str:
         return f"{self.challenge} through history {self.history.name!r}"
-
-    def _make_world(
-        self, history: History | SimulatedHistories, update: str | TrainingUpdate
-    ) -> World:
-        if isinstance(history, SimulatedHistories):
-            return SimulatedWorld(
-                history,
-                update=update,
-                from_initial=self._update_from == "initial",
-                n_samples=self._dialogue_samples,
-                influence=self._influence,
-            )
-        # Imported here: a history that needs no language models need not load this module.
-        from progressgym_env.models.updates import resolve_update
-
-        return ModelWorld(
-            history,
-            update=resolve_update(update),
-            from_initial=self._update_from == "initial",
-            n_samples=self._dialogue_samples,
-            influence=self._influence,
-            device=self._device,
-            tell=self._phase,
-        )
 
     def _check_history(self) -> None:
         """Refuse a history that the challenge cannot be played on."""
@@ -289,15 +376,12 @@ class ProgressEnv(gym.Env[Observation, Action]):
             self.on_phase(name)
 
     def _observe(self) -> tuple[Observation, dict[str, Any]]:
-        judge = self._world.judge(self._century)
+        self._shown = self._world.judge(self._century)
+        return self._show()
+
+    def _show(self) -> tuple[Observation, dict[str, Any]]:
+        judge = self._shown
         examinee = self._world.examinee_embedding
-        observation = {
-            "century": np.int64(self._century),
-            "judge_values": _box(judge.embedding.values, 0.0),
-            "examinee_values": _box(examinee.values, 0.0),
-            "preferences": _box(judge.preferences, -1.0),
-            "dialogue": encode_dialogue(judge.replies),
-        }
         info = {
             "century_name": self.history.names[self._century],
             "dialogue": judge.replies,
@@ -305,9 +389,4 @@ class ProgressEnv(gym.Env[Observation, Action]):
             "judge_standard_errors": judge.embedding.standard_errors.copy(),
             "examinee_standard_errors": examinee.standard_errors.copy(),
         }
-        return observation, info
-
-
-def _box(values: FloatArray, low: float) -> NDArray[np.float32]:
-    # Probabilities summed in floating point may step over the bounds by an ulp.
-    return np.clip(values, low, 1.0).astype(np.float32)
+        return make_observation(self._century, judge, examinee), info

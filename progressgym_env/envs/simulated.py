@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from progressgym_env.envs.checkpoint import EpisodeState
 from progressgym_env.envs.simulated_batch import SimulatedBatch
 from progressgym_env.envs.worlds import Influence, JudgeView
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.simulated import SimulatedModel
@@ -106,6 +108,19 @@ class SimulatedWorld:
         embedding = self._model(logits[0]).values()
         margins = batch.margins[0].astype(np.float64)
         return JudgeView(embedding, margins, tuple(prompts), tuple(replies))
+
+    def saved(self) -> None:
+        """Nothing: a whole simulated episode takes less time than putting it aside."""
+
+    def restore(self, state: EpisodeState) -> None:
+        """Refused: there is nothing to go on from.
+
+        Raises:
+            InvalidArgumentError: always.
+        """
+        raise InvalidArgumentError(
+            "a simulated episode is not put aside; reset with its seed and play its actions again"
+        )
 
     def close(self) -> None:
         """Nothing is loaded."""

@@ -14,6 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from progressgym_env.envs.arguments import refuse_unknown_options
+from progressgym_env.envs.checkpoint import (
+    EpisodeState,
+    Resumable,
+    embedding_arrays,
+    embedding_from,
+    generators,
+    part_of,
+    prefixed,
+)
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.models.base import Model, PreferenceData
@@ -93,6 +102,14 @@ class World(Protocol):
     @property
     def proxy(self) -> Model:
         """The human proxy (Coevolve)."""
+        ...
+
+    def saved(self) -> EpisodeState | None:
+        """All it takes to go on from here, or None where models cannot be put aside."""
+        ...
+
+    def restore(self, state: EpisodeState) -> None:
+        """Go on from what :meth:`saved` gave, in place of :meth:`begin`."""
         ...
 
     def close(self) -> None:
@@ -233,6 +250,31 @@ class ModelWorld:
             tuple(self._proxy.reply(asked, rng)),
         )
 
+    def saved(self) -> EpisodeState | None:
+        """Generators, adapters and measurements; None if a model's state is no arrays."""
+        arrays = prefixed("examinee_embedding", embedding_arrays(self.examinee_embedding))
+        if self.proxy_embedding is not None:
+            arrays |= prefixed("proxy_embedding", embedding_arrays(self.proxy_embedding))
+        for name, model in (("examinee", self._examinee), ("proxy", self._proxy)):
+            if model is None:
+                continue
+            if not isinstance(model, Resumable):
+                return None
+            arrays |= prefixed(name, model.arrays())
+        states = {name: rng.bit_generator.state for name, rng in generators(self._streams)}
+        return EpisodeState({"streams": states}, arrays)
+
+    def restore(self, state: EpisodeState) -> None:
+        """Go on from what :meth:`saved` gave."""
+        self._streams = _Streams.drawn_from(np.random.default_rng(0))
+        for name, rng in generators(self._streams):
+            rng.bit_generator.state = state.numbers["streams"][name]
+        examinee = embedding_from(part_of("examinee_embedding", state.arrays))
+        self.examinee_embedding = examinee or self._recorded_embedding(0)
+        self.proxy_embedding = embedding_from(part_of("proxy_embedding", state.arrays))
+        self._examinee = self._restored(part_of("examinee", state.arrays))
+        self._proxy = self._restored(part_of("proxy", state.arrays))
+
     def close(self) -> None:
         """Let go of all models; the history, which others may be using, keeps its base loaded."""
         self._initial = self._examinee = self._proxy = None
@@ -255,6 +297,18 @@ class ModelWorld:
         if self._initial is None:
             self._initial = self.history.initial_model(device=self._device)
         return self._initial
+
+    def _restored(self, arrays: Mapping[str, NDArray[Any]]) -> Model | None:
+        if not arrays:
+            return None
+        initial = self._initial_model()
+        if not isinstance(initial, Resumable):
+            raise InvalidArgumentError(
+                f"the models of history {self.history.name!r} cannot take up a stored state; "
+                "play the episode from its beginning"
+            )
+        restored: Model = initial.with_arrays(arrays)
+        return restored
 
     def _recorded_embedding(self, century: int) -> ValueEmbedding:
         return ValueEmbedding(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import get_peft_model_state_dict
@@ -58,8 +59,10 @@ from progressgym_env.models.updates import (
 from progressgym_env.values.embedding import (
     FloatArray,
     ValueEmbedding,
+    among_answers,
     measure_preferences,
-    measure_values,
+    prompts_of,
+    values_from_log_probs,
 )
 from progressgym_env.values.forms import Prompt
 from progressgym_env.values.questions import Pair, QuestionSet
@@ -258,7 +261,10 @@ class LanguageModel:
 
     def values(self) -> ValueEmbedding:
         """The value embedding over the eval questions, (19,) with standard errors."""
-        return measure_values(self, self.questions.eval)
+        eval_questions = self.questions.eval
+        return values_from_log_probs(
+            eval_questions, self.answer_log_probs(prompts_of(eval_questions))
+        )
 
     def preferences(self, pairs: Sequence[Pair]) -> FloatArray:
         """Preference margins on ``pairs``, (n_pairs,) in [-1, 1]."""
@@ -266,17 +272,13 @@ class LanguageModel:
 
     def answer_probabilities(self, prompts: Sequence[Prompt]) -> list[FloatArray]:
         """For each prompt, the probabilities of its answers, normalised among one another."""
-        log_probs = self.answer_log_probs(prompts)
-        result, start = [], 0
-        for prompt in prompts:
-            scores = log_probs[start : start + len(prompt.answers)]
-            start += len(prompt.answers)
-            weights = np.exp(scores - scores.max())
-            result.append(weights / weights.sum())
-        return result
+        return among_answers(prompts, self.answer_log_probs(prompts))
 
-    def answer_log_probs(self, prompts: Sequence[Prompt]) -> FloatArray:
-        """Log-probability of every answer of every prompt, one after another."""
+    def answer_log_probs(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+        """(n_answers,) log-probability of every answer of every prompt, one after another.
+
+        In 32 bits, so that what is stored is what was computed with.
+        """
         plan = self.host.plan(tuple(prompts))
         model = self.host.inference_model(self.state)
         total = np.zeros(plan.n_answers)
@@ -284,7 +286,7 @@ class LanguageModel:
             for batch, positions in plan.batches:
                 edges = edge_log_probs(model, batch).double().cpu().numpy()
                 np.add.at(total, positions[batch.edge_answer], edges)
-        return total
+        return total.astype(np.float32)
 
     def reply(
         self,
@@ -331,6 +333,21 @@ class LanguageModel:
     def learn(self, update: Update | str, data: PreferenceData) -> Self:
         """A new model after ``update`` on ``data``; without any copy, this very model."""
         return self._trained(resolve_update(update), examples_from(data), data.seed)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The adapter's tensors as arrays: all that tells this model from others of its host."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state.items()}
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[np.float32]]) -> Self:
+        """The model of the same host whose ``arrays`` these are, to the bit.
+
+        Raises:
+            HistoryError: they have other names or shapes than this model's.
+        """
+        found = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        check_tensors(found, self.state, "the stored adapter")
+        state = {name: found[name].to(like.device, like.dtype) for name, like in self.state.items()}
+        return type(self)(self.host, state, self.questions)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's format: ``adapter_config.json`` and safetensors."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,12 @@ from progressgym_env.values.questions import Pair, Question
 __all__ = [
     "AnswerScorer",
     "ValueEmbedding",
+    "among_answers",
     "measure_preferences",
     "measure_values",
     "option_probabilities",
+    "prompts_of",
+    "values_from_log_probs",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -46,10 +49,44 @@ class ValueEmbedding:
         standard_errors: (19,) float64 ≥ 0, over questions: the standard deviation of the
             per-question means divided by √n (NaN where a dimension has one question only). Forms
             and orders of a question are not independent, so a question counts once.
+        log_probs: (n_answers,) float32, the log-probability of every answer to every prompt of
+            ``prompts_of(questions)``, from which the rest follows; None where a model has none.
     """
 
     values: FloatArray
     standard_errors: FloatArray
+    log_probs: NDArray[np.float32] | None = None
+
+
+def prompts_of(questions: Sequence[Question]) -> tuple[Prompt, ...]:
+    """All prompts that measuring ``questions`` takes, in order."""
+    return tuple(prompt for question in questions for prompt in question_prompts(question))
+
+
+def among_answers(prompts: Sequence[Prompt], log_probs: NDArray[Any]) -> list[FloatArray]:
+    """For each prompt, the probabilities of its answers, normalised among one another.
+
+    Args:
+        prompts: any.
+        log_probs: (n_answers,), of the answers of all prompts, one after another.
+
+    Raises:
+        QuestionError: there are more or fewer numbers than answers.
+    """
+    n_answers = sum(len(prompt.answers) for prompt in prompts)
+    if np.shape(log_probs) != (n_answers,):
+        raise QuestionError(
+            f"log-probabilities have shape {np.shape(log_probs)}, and the prompts have {n_answers} "
+            "answers; they belong to other questions"
+        )
+    scores = np.asarray(log_probs, dtype=np.float64)
+    result, start = [], 0
+    for prompt in prompts:
+        own = scores[start : start + len(prompt.answers)]
+        start += len(prompt.answers)
+        weights = np.exp(own - own.max())
+        result.append(weights / weights.sum())
+    return result
 
 
 def option_probabilities(
@@ -64,7 +101,7 @@ def option_probabilities(
         QuestionError: the scorer answered with numbers that are no probabilities.
     """
     prompts = [question_prompts(question) for question in questions]
-    flat = [prompt for group in prompts for prompt in group]
+    flat = prompts_of(questions)
     scored = scorer.answer_probabilities(flat)
     if len(scored) != len(flat):
         raise QuestionError(f"the model gave {len(scored)} answers to {len(flat)} prompts")
@@ -109,6 +146,32 @@ def measure_values(scorer: AnswerScorer, questions: Sequence[Question]) -> Value
     values = np.array([np.mean(credited[key]) for key in DIMENSION_KEYS])
     errors = np.array([_standard_error(credited[key]) for key in DIMENSION_KEYS])
     return ValueEmbedding(values, errors)
+
+
+def values_from_log_probs(
+    questions: Sequence[Question], log_probs: NDArray[np.float32]
+) -> ValueEmbedding:
+    """The value embedding that stored log-probabilities give: the one that was measured.
+
+    Args:
+        questions: those that were asked.
+        log_probs: (n_answers,) float32, as in :class:`ValueEmbedding`.
+
+    Raises:
+        QuestionError: they belong to other questions, or are no log-probabilities.
+    """
+    found = measure_values(_Stored(log_probs), questions)
+    return ValueEmbedding(found.values, found.standard_errors, log_probs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Answers given before. Obeys ``AnswerScorer``."""
+
+    log_probs: NDArray[np.float32]
+
+    def answer_probabilities(self, prompts: Sequence[Prompt]) -> Sequence[FloatArray]:
+        return among_answers(prompts, self.log_probs)
 
 
 def measure_preferences(scorer: AnswerScorer, pairs: Sequence[Pair]) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import warnings
 
 import numpy as np
@@ -22,12 +23,14 @@ from progressgym_env.agents import (
     extrapolate,
     make_agent,
 )
+from progressgym_env.agents.registry import AGENT_PATTERNS, check_agent
 from progressgym_env.errors import InvalidArgumentError, UnknownNameError
 from progressgym_env.scoring import coevolve_term
 from tests.envs.episodes import make
 from tests.scripted import history_of, scripted_history, scripted_logits
 
 every_agent = pytest.mark.parametrize("name", AGENTS)
+ORDERS, AHEAD, SUFFIXES = (0, 1, 2, 3), (1, 2, 3), ("", "-soft")
 
 
 def observations(n, seed=0):
@@ -65,6 +68,11 @@ def test_names():
         "value-extrapolation-0", "value-extrapolation-1", "value-extrapolation-2",
         "value-extrapolation-3", "policy",
     }  # fmt: skip
+    assert AGENT_PATTERNS == (
+        "extrapolative-{0..3}-{1..3}",
+        "extrapolative-{0..3}-{1..3}-soft",
+        "policy:FOLDER",
+    )
 
 
 @every_agent
@@ -188,6 +196,72 @@ def test_extrapolative_plays_the_extrapolation_of_all_it_has_seen(order, soft, s
         seen.append(margins if soft else np.sign(margins))
         expected = extrapolate(np.array(seen), order, steps_ahead) / 5
         assert action == pytest.approx(expected, abs=1e-6)
+
+
+def plays(agent, n=5):
+    state, actions = None, []
+    for observation in observations(n):
+        action, state = agent.predict(observation, state)
+        actions.append(action)
+    return np.array(actions)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_extrapolative_as_far_ahead_as_its_name_says(order, suffix):
+    """The paper's "extrapolative M-K"; without a K, the name leaves it to the challenge."""
+    follows = f"extrapolative-{order}{suffix}"
+    for ahead in AHEAD:
+        name = f"extrapolative-{order}-{ahead}{suffix}"
+        assert check_agent(name) == name
+        wanted = plays(ExtrapolativeAgent(order, ahead, soft=bool(suffix)))
+        for steps_ahead in (1, 3):
+            agent = make_agent(name, steps_ahead=steps_ahead)
+            assert agent.name == name
+            assert (plays(agent) == wanted).all()
+        assert (plays(make_agent(follows, steps_ahead=ahead)) == wanted).all()
+        assert ExtrapolativeAgent(order, ahead, soft=bool(suffix)).name == name
+
+
+def test_extrapolative_names_differ_in_what_they_play():
+    # Order 0 repeats the last vote however far ahead, and hard votes of order 1 are soon cut at 5.
+    names = [f"extrapolative-{order}-{ahead}-soft" for order in ORDERS[1:] for ahead in AHEAD]
+    assert len({plays(make_agent(name)).tobytes() for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("challenge", CHALLENGES)
+def test_an_agent_that_looks_further_than_the_challenge_plays_it(challenge):
+    names = [f"extrapolative-2-{ahead}-soft" for ahead in AHEAD]
+    scores = [score_of(agent_of(name, challenge), challenge) for name in names]
+    assert all(0 < score <= 1 for score in scores)
+    assert scores[0] == score_of(agent_of("extrapolative-2-soft", challenge), challenge)
+    assert len(set(scores)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("extrapolative 2-2", "extrapolative-2-2"),
+        ("extrapolativ-3-1-soft", "extrapolative-3-1-soft"),
+        ("extrapolative-2-3-sof", "extrapolative-2-3-soft"),
+        ("extrapolativ", "extrapolative"),
+        ("extrapolative-softt", "extrapolative-soft"),
+    ],
+)
+def test_a_slip_in_an_extrapolative_name(name, nearest):
+    with pytest.raises(UnknownNameError, match=f"did you mean '{nearest}'") as caught:
+        make_agent(name)
+    # Patterns, not all that they stand for.
+    assert "extrapolative-{0..3}-{1..3}, " in str(caught.value)
+    assert len(set(re.findall(r"extrapolative-\d-\d", str(caught.value)))) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["extrapolative-2-0", "extrapolative-2-4", "extrapolative-4-1", "extrapolative-M-K"]
+)
+def test_an_extrapolative_name_out_of_range(name):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'extrapolative-\d-\d'"):
+        check_agent(name)
 
 
 def test_extrapolative_of_order_zero_is_lifelong():

@@ -3,7 +3,7 @@
 import io
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from rich.console import Console
@@ -17,8 +17,14 @@ from progressgym_env.benchmarks.display import (
     display_for,
     stage_progress,
 )
+from progressgym_env.benchmarks.matrix import Cell
+from tests.benchmarks.made import cell
 
-CELLS = (("hold", 0), ("lifelong", 0))
+CELLS = (cell("hold"), cell("lifelong"))
+
+
+def steps(n_steps: int, cells: Sequence[Cell] = CELLS) -> dict[Cell, int]:
+    return dict.fromkeys(cells, n_steps)
 
 
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
@@ -63,7 +69,7 @@ def play(display: Display) -> None:
 
 def test_a_pipe_gets_plain_lines():
     to, file = console(terminal=False)
-    display = display_for(to, CELLS, 2, 2, quiet=False)
+    display = display_for(to, CELLS, steps(2), 2, quiet=False)
     assert isinstance(display, Lines)
     play(display)
     text = file.getvalue()
@@ -80,7 +86,7 @@ def test_lines_say_what_is_being_done_once_a_step():
     """Two measurements a step, as in Coevolve, are one line; nothing else is left out."""
     to, file = console(terminal=False)
     now = Time()
-    display = display_for(to, CELLS, 3, 1, quiet=False, now=now)
+    display = display_for(to, CELLS, steps(3), 1, quiet=False, now=now)
     display.start(CELLS[1])
     for done, century in enumerate(("C014", "C015")):
         display.step(CELLS[1], done, 3, century)
@@ -105,7 +111,7 @@ def test_lines_say_what_is_being_done_once_a_step():
 
 def test_a_terminal_gets_a_bar_an_episode_and_one_for_all():
     to, file = console(terminal=True)
-    display = display_for(to, CELLS, 2, 2, quiet=False)
+    display = display_for(to, CELLS, steps(2), 2, quiet=False)
     assert isinstance(display, Bars)
     play(display)
     text = shown(file)
@@ -122,7 +128,7 @@ def test_a_terminal_gets_a_bar_an_episode_and_one_for_all():
 def test_the_times_of_the_bars_go_on_while_nothing_happens():
     to, file = console(terminal=True)
     now = Time()
-    with display_for(to, CELLS, 2, 1, quiet=False, now=now) as display:
+    with display_for(to, CELLS, steps(2), 1, quiet=False, now=now) as display:
         display.start(CELLS[0])
         display.step(CELLS[0], 0, 2, "C014")
         now.seconds += 100
@@ -138,7 +144,7 @@ def test_the_times_of_the_bars_go_on_while_nothing_happens():
 
 def test_a_bar_claims_no_work_that_was_not_announced():
     to, file = console(terminal=True)
-    with display_for(to, CELLS, 2, 1, quiet=False) as display:
+    with display_for(to, CELLS, steps(2), 1, quiet=False) as display:
         display.start(CELLS[0])
         display.step(CELLS[0], 0, 2, "C014")
     assert "C014" in shown(file)
@@ -147,12 +153,13 @@ def test_a_bar_claims_no_work_that_was_not_announced():
 
 def test_the_time_left_counts_what_has_not_begun_like_the_slowest():
     now = Time()
-    cells = [("hold", 0), ("lifelong", 0), ("oracle", 0)]
-    clock = Clock(cells, 4, 2, now)
+    cells = [cell("hold"), cell("lifelong"), cell("oracle")]
+    clock = Clock(cells, steps(4, cells), 2, now)
     assert clock.text(None) == "0 s"
     clock.start(cells[0])
     assert clock.text(cells[0]) == "0 s"
     assert clock.text(cells[1]) == ""
+    clock.step(cells[0], 0)
     now.seconds += 10
     clock.step(cells[0], 1)
     clock.start(cells[1])
@@ -168,10 +175,35 @@ def test_the_time_left_counts_what_has_not_begun_like_the_slowest():
     assert clock.left_in_all() == pytest.approx(max(15, (5 + 15) / 2))
 
 
+def test_an_episode_that_goes_on_does_not_tell_the_pace_by_what_was_done_before():
+    now = Time()
+    (goes_on,) = cells = [cell("lifelong")]
+    clock = Clock(cells, steps(8, cells), 1, now)
+    clock.start(goes_on)
+    clock.step(goes_on, 5)
+    assert clock.left(goes_on) is None
+    now.seconds += 10
+    clock.step(goes_on, 6)
+    assert clock.left(goes_on) == pytest.approx(20)
+
+
+def test_the_time_left_counts_like_with_like():
+    now = Time()
+    kinds = [("hold", "dpo"), ("lifelong", "dpo"), ("lifelong", "rlhf")]
+    cells = [cell(agent, seed, update=update) for agent, update in kinds for seed in (0, 1)]
+    clock = Clock(cells, steps(1, cells), 1, now)
+    for number, seconds in ((0, 1), (2, 10), (4, 100)):
+        clock.start(cells[number])
+        clock.step(cells[number], 0)
+        now.seconds += seconds
+        clock.end(cells[number])
+    assert clock.left_in_all() == pytest.approx(1 + 10 + 100)
+
+
 def test_with_many_episodes_only_those_that_run_have_a_bar():
-    cells = [("hold", seed) for seed in range(40)]
+    cells = [cell("hold", seed) for seed in range(40)]
     to, file = console(terminal=True)
-    display = display_for(to, cells, 2, 2, quiet=False)
+    display = display_for(to, cells, steps(2, cells), 2, quiet=False)
     with display:
         display.start(cells[7])
         display.step(cells[7], 0, 2, "C014")
@@ -182,7 +214,7 @@ def test_with_many_episodes_only_those_that_run_have_a_bar():
 
 def test_quiet_shows_nothing():
     to, file = console(terminal=True)
-    display = display_for(to, CELLS, 2, 2, quiet=True)
+    display = display_for(to, CELLS, steps(2), 2, quiet=True)
     assert isinstance(display, Silence)
     play(display)
     assert file.getvalue() == ""
@@ -205,7 +237,14 @@ def test_stages_of_a_build_are_shown(terminal: bool):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1:00 min"), (185, "3:05 min")],
+    [
+        (None, "–"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00 min"),
+        (185, "3:05 min"),
+        (7800, "2:10 h"),
+    ],
 )
 def test_spans_of_time(seconds: float | None, text: str):
     assert span(seconds) == text

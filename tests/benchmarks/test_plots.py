@@ -10,7 +10,7 @@ from PIL import Image
 
 import progressgym_env
 from progressgym_env.agents import make_agent
-from progressgym_env.benchmarks.episodes import play_episode
+from progressgym_env.benchmarks.playing import play_episode
 from progressgym_env.benchmarks.plots import draw_trajectories
 from progressgym_env.values.dimensions import DIMENSIONS
 from tests.scripted import scripted_history

@@ -15,7 +15,8 @@ from progressgym_env.benchmarks.config import describe
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.display import Silence
 from progressgym_env.benchmarks.machine import processor
-from progressgym_env.benchmarks.run_folder import Cell, read_episodes
+from progressgym_env.benchmarks.matrix import Cell
+from progressgym_env.benchmarks.run_folder import read_episodes
 from progressgym_env.benchmarks.runner import RunConfig, RunResult, available_cores, run
 from progressgym_env.benchmarks.tables import run_title
 from progressgym_env.errors import HistoryError, InvalidArgumentError, UnknownNameError
@@ -48,13 +49,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 def test_the_folder_holds_all_there_is_to_know(done: RunResult):
     names = {p.name for p in done.folder.iterdir() if not p.name.startswith("worker-")}
     assert names == {
-        "config.json", "episodes.jsonl", "timings.json", "summary.json",
-        "trajectories.png", "trajectories.svg",
+        "config.json", "episodes.jsonl", "cells", "timings.json", "summary.json",
+        "trajectories.png", "trajectories.svg", "run.lock",
     }  # fmt: skip
     config = json.loads((done.folder / "config.json").read_text())
     history = load("embedded")
     assert config["arguments"]["seeds"] == [0]
-    assert config["arguments"]["agents"] == list(CONFIG.agents)
+    assert config["arguments"]["matrix"][0]["agents"] == list(CONFIG.agents)
     assert config["history_digest"] == history.digest
     assert config["question_set_hash"] == history.questions.hash
     assert config["history"]["synthetic"] is True
@@ -66,7 +67,7 @@ def test_the_folder_holds_all_there_is_to_know(done: RunResult):
 
 def test_scores_and_skills_follow_from_the_episodes(done: RunResult):
     episodes = read_episodes(done.folder)
-    assert [(e.agent, e.seed) for e in episodes] == list(CONFIG.cells)
+    assert [(e.agent, e.seed) for e in episodes] == [(c.agent, c.seed) for c in CONFIG.cells]
     target = load("embedded").values[-1:]
     for episode in episodes:
         assert len(episode.steps) == 1
@@ -95,6 +96,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_runs_beside_it(
     again = run(CONFIG, into(tmp_path / "again"), workers=1)
     first, second = (r.folder / "episodes.jsonl" for r in (done, again))
     assert first.read_bytes() == second.read_bytes()
+    for cell in (done.folder / "cells").iterdir():
+        assert cell.read_bytes() == (again.folder / "cells" / cell.name).read_bytes()
 
 
 def test_an_episode_that_fails_is_written_down_and_the_others_go_on(tmp_path: Path):
@@ -102,10 +105,10 @@ def test_an_episode_that_fails_is_written_down_and_the_others_go_on(tmp_path: Pa
     history = damaged_history(tmp_path / "damaged")
     config = replace(CONFIG, agents=("lifelong", "hold"), history=str(history))
     result = run(config, into(tmp_path / "run"), workers=1)
-    assert set(result.failures) == {("lifelong", 0)}
+    assert [(c.agent, c.seed) for c in result.failures] == [("lifelong", 0)]
     assert [e.agent for e in read_episodes(result.folder)] == ["hold"]
     (failure,) = json.loads((result.folder / "failures.json").read_text())
-    assert (failure["agent"], failure["seed"]) == ("lifelong", 0)
+    assert (failure["cell"]["agent"], failure["cell"]["seed"]) == ("lifelong", 0)
     assert failure["message"]
     assert "Traceback" in failure["traceback"]
     assert json.loads((result.folder / "summary.json").read_text())["status"] == "failed"
@@ -162,7 +165,8 @@ def test_where_a_history_lies_is_written_down_but_changes_no_hash(done: RunResul
     source = Path(str(files("progressgym_env.histories.embedded") / "data"))
     copy = shutil.copytree(source, tmp_path / "copy")
     config = replace(CONFIG, history=str(copy))
-    named, lying = describe(CONFIG, load("embedded")), describe(config, load(copy))
+    named = describe(CONFIG.matrix, load("embedded"))
+    lying = describe(config.matrix, load(copy))
     assert lying["config_hash"] == named["config_hash"]
     assert lying["history"] == {**named["history"], "asked_for": str(copy)}
 
@@ -228,13 +232,3 @@ def test_there_must_be_a_worker():
     with pytest.raises(InvalidArgumentError, match="workers=0 must be 1 or more"):
         run(CONFIG, never, workers=0)
     assert available_cores() >= 1
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
-    with pytest.raises(InvalidArgumentError, match=r"is no run folder: it has no config\.json"):
-        read_episodes(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    assert read_episodes(tmp_path) == ()
-    (tmp_path / "episodes.jsonl").write_text('{"agent": "hold"}\n')
-    with pytest.raises(InvalidArgumentError, match=r"episodes\.jsonl:1: no episode"):
-        read_episodes(tmp_path)

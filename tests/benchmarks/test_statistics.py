@@ -1,4 +1,4 @@
-"""Statistics over seeds and challenges: hand-computed values, laws, and no mean over a hole."""
+"""Statistics over seeds and challenges: hand-computed values and laws."""
 
 from __future__ import annotations
 
@@ -12,57 +12,16 @@ from progressgym_env.benchmarks.statistics import (
     compare,
     interquartile_mean,
     mean,
-    scores_of,
-    skills_of,
 )
 from progressgym_env.errors import InvalidArgumentError
 
-CHALLENGES, SEEDS = ("follow", "predict"), (0, 1, 2, 3)
 numbers = st.lists(st.floats(0, 1), min_size=4, max_size=4)
-
-
-def cells(**agents):
-    """Scores by agent: a list a challenge."""
-    return {
-        (agent, challenge, seed): score
-        for agent, rows in agents.items()
-        for challenge, row in zip(CHALLENGES, rows, strict=True)
-        for seed, score in zip(SEEDS, row, strict=True)
-    }
-
-
-SCORES = cells(
-    hold=([0.2, 0.2, 0.2, 0.2], [0.4, 0.4, 0.4, 0.4]),
-    mine=([0.5, 0.6, 0.7, 0.8], [0.5, 0.5, 0.6, 0.6]),
-    oracle=([1.0, 1.0, 1.0, 1.0], [0.8, 0.8, 0.8, 0.8]),
-)
 
 
 def test_means_are_of_challenges_and_not_of_episodes():
     samples = {"follow": np.array([0.0, 1.0]), "predict": np.array([1.0, 1.0, 1.0, 1.0])}
     assert mean(samples).value == 0.75
     assert mean(samples).n == 6
-
-
-def test_skill_is_from_hold_to_the_oracle():
-    skills = skills_of(SCORES, "mine", CHALLENGES, SEEDS)
-    np.testing.assert_allclose(skills["follow"], [0.375, 0.5, 0.625, 0.75])
-    np.testing.assert_allclose(skills["predict"], [0.25, 0.25, 0.5, 0.5])
-    np.testing.assert_allclose(skills_of(SCORES, "hold", CHALLENGES, SEEDS)["follow"], 0)
-    np.testing.assert_allclose(skills_of(SCORES, "oracle", CHALLENGES, SEEDS)["predict"], 1)
-    # Sorted: .25 .25 | .375 .5 .5 .5 | .625 .75
-    assert interquartile_mean(skills).value == pytest.approx((0.375 + 0.5 + 0.5 + 0.5) / 4)
-
-
-def test_a_hole_is_refused_by_name():
-    holed = {cell: s for cell, s in SCORES.items() if cell != ("mine", "predict", 2)}
-    with pytest.raises(InvalidArgumentError, match="mine on predict: no score for seed 2"):
-        scores_of(holed, "mine", CHALLENGES, SEEDS)
-    holed = {cell: s for cell, s in SCORES.items() if cell[0] != "oracle"}
-    with pytest.raises(InvalidArgumentError, match="oracle on follow: no score for seed 0, 1"):
-        skills_of(holed, "mine", CHALLENGES, SEEDS)
-    with pytest.raises(InvalidArgumentError, match="nothing to average"):
-        scores_of(SCORES, "mine", (), SEEDS)
 
 
 def test_comparisons_are_paired():

@@ -19,6 +19,7 @@ from progressgym_env.benchmarks.tracking import RunTracker
 from progressgym_env.errors import UnknownNameError
 from progressgym_env.files import new_folder
 from progressgym_env.wrappers.wandb_sink import VALUE_NAMES, WandbSink
+from tests.benchmarks.made import cell, put
 from tests.scripted import write_scripted
 from tests.wrappers.wandb_runs import environment, in_a_process, read_run, run_folders
 
@@ -93,7 +94,8 @@ def record(agent: str, seed: int) -> EpisodeRecord:
         )
         for i in (1, 2)
     )
-    return EpisodeRecord(agent, "coevolve", seed, 0.5 + seed, 0.5, numbers[0], steps)
+    head = (agent, "coevolve", "dpo", "current", 1, seed)
+    return EpisodeRecord(*head, 0.5 + seed, 0.5, numbers[0], steps)
 
 
 def sent_so_far(sink: WandbSink) -> int:
@@ -103,21 +105,23 @@ def sent_so_far(sink: WandbSink) -> int:
 
 
 def test_episodes_are_logged_in_their_order_as_soon_as_can_be(wandb_home: Path):
-    cells = (("a", 0), ("a", 1), ("b", 0), ("b", 1))
-    folder = RunFolder(new_folder(wandb_home / "run"), cells, {})
+    cells = tuple(cell(agent, seed) for agent in ("a", "b") for seed in (0, 1))
+    folder = RunFolder.new(new_folder(wandb_home / "run"), cells, {})
     sink = WandbSink(mode="offline", folder=folder.path)
-    with RunTracker(sink, folder, cells) as tracker:
-        for cell in (("a", 1), ("b", 1)):
-            folder.add(cell, record(*cell), 1.0)
-            tracker.update()
-        assert not sent_so_far(sink), "an earlier one is still being played"
-        folder.add_failure(("a", 0), Failure("OSError", "gone", "", expected=False))
+    tracker = RunTracker(sink, folder)
+    tracker.start()
+    for ended in (cells[1], cells[3]):
+        put(folder, ended, record(ended.agent, ended.seed))
         tracker.update()
-        assert sent_so_far(sink) == 1
-        # ("b", 0) never ends.
-        tracker.conclude(
-            [Row("a", Spread.of([1.5]), Spread.of([0.25, 0.5]), None), Row("b", None, None, None)]
-        )
+    assert not sent_so_far(sink), "an earlier one is still being played"
+    folder.add_failure(cells[0], Failure("OSError", "gone", "", expected=False))
+    tracker.update()
+    assert sent_so_far(sink) == 1
+    # The first of "b" never ends.
+    tracker.conclude(
+        [Row("a", Spread.of([1.5]), Spread.of([0.25, 0.5]), None), Row("b", None, None, None)]
+    )
+    tracker.finish(failed=True)
     logged = read_run(folder.path)
     ends = logged.having("episode/score")
     assert [(end["episode/agent"], end["episode/seed"]) for end in ends] == [("a", 1), ("b", 1)]

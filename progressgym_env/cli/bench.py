@@ -1,0 +1,260 @@
+"""``progressgym bench``: a whole matrix of agents, challenges, updates and seeds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from progressgym_env.cli import app
+from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
+
+if TYPE_CHECKING:
+    from progressgym_env.benchmarks.bench import Executor
+    from progressgym_env.benchmarks.bench_result import BenchHooks
+    from progressgym_env.benchmarks.matrix import Matrix
+
+__all__ = ["bench"]
+
+_EXECUTORS = ("processes", "ray")
+
+
+def _list_option(text: str, default: str) -> Any:
+    return typer.Option(metavar="LIST", help=text, show_default=default)
+
+
+@app.command()
+def bench(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="A TOML file, or 'paper': the paper's matrix. Options fill what it leaves.",
+        ),
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="HISTORY", help="A name or a folder.", show_default="embedded"),
+    ] = None,
+    agents: Annotated[
+        str | None,
+        _list_option("Who plays, separated by commas.", "hold,lifelong,extrapolative,oracle"),
+    ] = None,
+    challenges: Annotated[
+        str | None, _list_option("What is asked of them.", "follow,predict,coevolve")
+    ] = None,
+    updates: Annotated[str | None, _list_option("How the examinee is trained.", "dpo")] = None,
+    update_from: Annotated[
+        str | None,
+        _list_option("From the 'current' model (iterative) or the 'initial'.", "current"),
+    ] = None,
+    steps_ahead: Annotated[
+        str | None, _list_option("Predict only: how many centuries ahead.", "1")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many seeds: 0, 1 and so on.", show_default="1"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ...", show_default="auto"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Threads of each episode. Results depend on it in the last digits.",
+            show_default="1",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the results, new or empty; with --resume, the one to go on in.",
+            show_default="runs/bench-HISTORY-NUMBER",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in --out, which says by itself what is played.")
+    ] = False,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Where episodes are played: 'processes' of this machine, or a 'ray' cluster.",
+        ),
+    ] = "processes",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Episodes side by side. Changes the time, never the results.",
+            show_default="as many as cores and episodes allow",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Play a matrix of agents, challenges, updates and seeds, and rank them.
+
+    Every century is on disk before the next begins: stopped in whatever way, it goes on with
+    --resume at that century, to the same bytes. A failed episode does not stop the others, and is
+    tried again with --resume.
+    """
+    with clean_errors(writes=out or Path("runs")):
+        from progressgym_env.arguments import check_choice
+        from progressgym_env.benchmarks.bench_config import named_file
+
+        check_choice("jobs", jobs, _EXECUTORS)
+        given: dict[str, Any] = {
+            "history": history,
+            "agents": _split(agents),
+            "challenges": _split(challenges),
+            "updates": _split(updates),
+            "update_from": _split(update_from),
+            "steps_ahead": _numbers(steps_ahead),
+            "seeds": seeds,
+            "device": device,
+            "threads": threads,
+        }
+        options = {key: value for key, value in given.items() if value is not None}
+        file = None if config is None else named_file(config)
+        matrix = _matrix(file, options, out if resume else None, resume=resume)
+        hooks = _played(matrix, out, workers, jobs, resume=resume, quiet=quiet)
+        _print(hooks, as_json=as_json)
+    if hooks.folder.failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _split(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    from progressgym_env.errors import InvalidArgumentError
+
+    parts = _split(text)
+    if parts is None:
+        return None
+    if not all(part.isdecimal() for part in parts):
+        raise InvalidArgumentError(f"--steps-ahead {text}: whole numbers, separated by commas")
+    return [int(part) for part in parts]
+
+
+def _matrix(
+    config: Path | None, options: dict[str, Any], folder: Path | None, *, resume: bool
+) -> Matrix:
+    """What to play; a run that goes on says so itself, and options may repeat it."""
+    from progressgym_env.benchmarks.bench import resumed
+    from progressgym_env.benchmarks.bench_config import matrix_from
+    from progressgym_env.errors import InvalidArgumentError, RunFolderError
+
+    defaults = {"challenges": ["follow", "predict", "coevolve"]}
+    asked = None
+    if config is not None or options or not resume:
+        file_keys = _keys(config)
+        missing = {} if file_keys & {"challenges", "matrix"} else defaults
+        asked = matrix_from(config, {**missing, **options})
+    if not resume:
+        assert asked is not None
+        return asked
+    if folder is None:
+        raise InvalidArgumentError("--resume needs --out: the folder of the stopped run")
+    matrix = resumed(folder)
+    if asked is not None and asked != matrix:
+        before, now = matrix.to_dict(), asked.to_dict()
+        changed = [f"{k}: {before[k]} → {now[k]}" for k in before if before[k] != now[k]]
+        raise RunFolderError(
+            f"{folder} was begun with another configuration; leave the options out to go on with "
+            "it, or start a new run:\n  " + "\n  ".join(changed)
+        )
+    return matrix
+
+
+def _keys(config: Path | None) -> set[str]:
+    from progressgym_env.benchmarks.bench_config import read_toml
+
+    return set() if config is None else set(read_toml(config))
+
+
+def _played(
+    matrix: Matrix, out: Path | None, workers: int | None, jobs: str, *, resume: bool, quiet: bool
+) -> BenchHooks:
+    from progressgym_env.benchmarks.bench import play_matrix
+    from progressgym_env.benchmarks.bench_result import BenchHooks
+    from progressgym_env.benchmarks.display import display_for
+    from progressgym_env.files import new_folder, numbered_folder
+
+    console = Console(stderr=True)
+    hooks = BenchHooks(matrix)
+
+    def make_folder() -> Path:
+        if out is not None:
+            return new_folder(out)
+        return numbered_folder("runs", f"bench-{Path(matrix.history).resolve().name}")
+
+    try:
+        play_matrix(
+            matrix,
+            hooks,
+            make_folder=make_folder,
+            resume=out if resume else None,
+            workers=workers,
+            display=lambda cells, n_steps, side_by_side: display_for(
+                console, cells, n_steps, side_by_side, quiet=quiet
+            ),
+            executor=_executor(jobs, matrix, workers),
+        )
+    except KeyboardInterrupt:
+        if hasattr(hooks, "folder"):
+            command = shlex.join(
+                ["progressgym", "bench", "--resume", "--out", str(hooks.folder.path)]
+            )
+            console.print(Text(f"Go on with: {command}"), soft_wrap=True)
+        raise
+    return hooks
+
+
+def _executor(
+    jobs: str, matrix: Matrix, workers: int | None
+) -> Callable[[int, Path], Executor] | None:
+    if jobs == "processes":
+        return None
+    from progressgym_env.benchmarks.ray_cluster import require_ray
+    from progressgym_env.benchmarks.ray_executor import RayExecutor
+
+    # Before a folder is made.
+    require_ray()
+    # As many as the cluster takes, which is not what this machine's cores say.
+    return lambda _, logs: RayExecutor(workers, matrix.threads, logs)
+
+
+def _print(hooks: BenchHooks, *, as_json: bool) -> None:
+    folder = hooks.folder
+    status = "failed" if folder.failures else "complete"
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder.path), **hooks.summary(status)}, indent=2))
+        return
+    from progressgym_env.benchmarks.bench_result import leaderboard_tables
+
+    console = Console()
+    board = hooks.leaderboard
+    title = f"{hooks.history.name} · {len(folder.scores)} of {len(folder.cells)} episodes"
+    for table in leaderboard_tables(board, title, folder.timings):
+        console.print(table)
+    failures = [
+        f"{cell.slug} failed: {failure.error}: {failure.message}"
+        for cell, failure in folder.failures.items()
+    ]
+    for note in (*board.notes, *failures):
+        console.print(note, style="dim", markup=False, highlight=False)
+    console.print(f"Results: {folder.path}", markup=False, highlight=False, soft_wrap=True)
