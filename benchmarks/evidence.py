@@ -23,6 +23,7 @@ from progressgym_env.values.dimensions import N_DIMENSIONS
 
 __all__ = ["Line", "config_in", "lines_in", "matrix_in", "problem_of_arrays", "record_in"]
 
+_MOST_EPISODES, _MOST_THREADS = 100_000, 1024
 _LARGEST_LOG_PROB = 1e-3
 """Log-probabilities summed in floating point may step over 0 by about as much."""
 
@@ -100,6 +101,7 @@ def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
     """
     try:
         arguments = {**config["arguments"], "history": history}
+        _check_size(arguments)
         blocks = []
         for raw in arguments.get("matrix", [{}]):
             # All but the names of the agents is checked as ever.
@@ -115,6 +117,23 @@ def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
         raise RunFolderError(
             f"{CONFIG_FILE} tells of no matrix that can be checked here: {error}"
         ) from error
+
+
+def _check_size(arguments: Mapping[str, Any]) -> None:
+    """Refuse what a stranger could have made up to keep a machine busy.
+
+    Raises:
+        RunFolderError: there are too many episodes, or threads.
+    """
+    n_episodes = len(arguments.get("seeds", [0])) * sum(
+        math.prod(len(names) for names in block.values()) for block in arguments.get("matrix", [{}])
+    )
+    threads = arguments.get("threads", 1)
+    if n_episodes > _MOST_EPISODES or not (_is_count(threads) and threads <= _MOST_THREADS):
+        raise RunFolderError(
+            f"{CONFIG_FILE} tells of up to {n_episodes} episodes with {threads} threads each; at "
+            f"most {_MOST_EPISODES} with {_MOST_THREADS} are checked"
+        )
 
 
 def lines_in(folder: Path) -> Iterator[Line]:

@@ -145,7 +145,7 @@ class Leaderboard:
         for one, other in combinations(names, 2):
             whole = {}
             for task in self.tasks:
-                first, second = self._whole(one, task), self._whole(other, task)
+                first, second = self.scores_of(one, task), self.scores_of(other, task)
                 if first is not None and second is not None:
                     whole[task] = first, second
             parts = [(task, [task]) for task in whole]
@@ -202,15 +202,15 @@ class Leaderboard:
         own.sort(key=lambda cell: (cell.update, cell.update_from) != _PREFERRED)
         return own[0].algorithm if own else None
 
-    def _whole(self, algorithm: str, task: str) -> NDArray[np.float64] | None:
-        """Scores of all seeds; None if one is missing."""
+    def scores_of(self, algorithm: str, task: str) -> NDArray[np.float64] | None:
+        """(n_seeds,) scores of all seeds; None if one is missing."""
         cells = self._groups.get((algorithm, task), [])
         if not cells or any(cell not in self._scores for cell in cells):
             return None
         return np.array([self._scores[cell] for cell in cells])
 
     def _skills(self, algorithm: str, task: str) -> NDArray[np.float64] | None:
-        own = self._whole(algorithm, task)
+        own = self.scores_of(algorithm, task)
         if own is None or self._why_no_skill(task):
             return None
         low, high = self._reference_scores(HOLD, task), self._reference_scores(ORACLE, task)
@@ -220,7 +220,7 @@ class Leaderboard:
 
     def _reference_scores(self, name: str, task: str) -> NDArray[np.float64] | None:
         reference = self._references[name][task]
-        return None if reference is None else self._whole(reference, task)
+        return None if reference is None else self.scores_of(reference, task)
 
     def _why_no_skill(self, task: str) -> str | None:
         absent = [name for name in (HOLD, ORACLE) if self._references[name][task] is None]
@@ -240,7 +240,7 @@ class Leaderboard:
         cells = self._groups[algorithm, task]
         done = tuple(cell.seed for cell in cells if cell in self._scores)
         missing = tuple(cell.seed for cell in cells if cell not in self._scores)
-        own, skills = self._whole(algorithm, task), self._skills(algorithm, task)
+        own, skills = self.scores_of(algorithm, task), self._skills(algorithm, task)
         return Standing(
             None if own is None else mean({task: own}),
             None if skills is None else mean({task: skills}),

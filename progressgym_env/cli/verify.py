@@ -66,10 +66,10 @@ def verify(
         typer.Option(
             min=0.0,
             metavar="X",
-            help="How far an entry of an embedding may be off in a replay on other hardware or "
-            "versions; on the same, nothing may.",
+            help="How far an entry of the examinee's embedding may be off in a replay on other "
+            "hardware or versions (of the human proxy's, twice that); on the same, nothing may.",
         ),
-    ] = 0.05,
+    ] = 0.1,
     score_tolerance: Annotated[
         float, typer.Option(min=0.0, metavar="X", help="Likewise for scores and rewards.")
     ] = 0.005,

@@ -86,9 +86,9 @@ TINY = ("--agents", "random,extrapolative-soft", "--challenges", "follow,coevolv
 MORE = ("--updates", "sft", "--threads", "1", "--device", "cpu")
 
 
-def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(out: Path, *arguments: str, workers: str = "1") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments, "--out", str(out), "--workers", "2"],
+        [*COMMAND, *arguments, "--out", str(out), "--workers", workers],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -126,8 +126,9 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
     """Real language models, real training. Original defect 15: half a result passes for one."""
     arguments = ("--history", str(short_history), *TINY, *MORE)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    reference = start(whole, *arguments)
-    assert reference.wait(600) == 0, reference.stderr and reference.stderr.read()
+    reference = start(whole, *arguments, workers="2")
+    _, told = reference.communicate(timeout=600)
+    assert reference.returncode == 0, told
     rng = random.Random(0)
     kills, process, before = 0, start(broken, *arguments), {}
     gone_on = 0
@@ -140,6 +141,8 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
             assert process.returncode == 0
             # It was done before the last kills; begin again.
             shutil.rmtree(broken)
+        assert process.stderr is not None
+        process.stderr.close()
         if (broken / "config.json").is_file():
             before = unfinished(broken)
             gone_on += bool(before)
@@ -243,7 +246,7 @@ def test_two_runs_in_one_folder_are_refused(copy: Path):
 
 def test_an_agent_that_acts_otherwise_than_before_is_found_out(short_history: Path, tmp_path: Path):
     """What an agent did before is not believed, it is seen again."""
-    matrix = Matrix((Block(("random",), ("predict",), ("sft",)),), str(short_history), device="cpu")
+    matrix = Matrix((Block(("random",), ("follow",), ("sft",)),), str(short_history), device="cpu")
     out = tmp_path / "run"
     whole = bench(matrix, out)
     (cell,) = matrix.cells
