@@ -96,7 +96,7 @@ def _read(path: Path) -> Unfinished:
     try:
         own = EpisodeArrays(**{f.name: arrays[f.name] for f in fields(EpisodeArrays)})
         record = EpisodeRecord.from_dict(header, own)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, repr(error)) from error
     state = None if numbers is None else EpisodeState(numbers, part_of("state", arrays))
     return Unfinished(record, state)
@@ -116,7 +116,7 @@ def _opened(path: Path) -> Any:
 def _header(path: Path, file: Any) -> dict[str, Any]:
     try:
         header = json.loads((file.metadata() or {})[_KEY])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise _damaged(path, repr(error)) from error
     if not isinstance(header, dict):
         raise _damaged(path, "no record")

@@ -25,7 +25,6 @@ from progressgym_env.benchmarks.retelling import (
     Player,
     Tolerance,
     disagreements,
-    environment,
     identical,
     replay,
     replay_cell,
@@ -79,7 +78,7 @@ class EpisodeChecker:
         """
         kind = (cell.challenge, cell.update, cell.update_from, cell.steps_ahead)
         if kind not in self._n_steps:
-            env = environment(cell, self._history, "cpu")
+            env = cell.make_env(self._history, "cpu")
             self._n_steps[kind] = int(env.unwrapped.n_steps)  # type: ignore[attr-defined]
             env.close()
         return self._n_steps[kind]

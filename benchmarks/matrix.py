@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Self
 
 import gymnasium as gym
@@ -14,6 +15,8 @@ from progressgym_env.arguments import check_choice
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.envs.registry import check_challenge, make_challenge, takes_steps_ahead
 from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.histories.history import History
+from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.updates import resolve_update
 
 __all__ = ["Block", "Cell", "Matrix", "labels"]
@@ -59,7 +62,9 @@ class Cell:
         parts = (self.task, self.update, self.update_from, self.agent, f"seed{self.seed}")
         return re.sub(r"[^A-Za-z0-9.+-]+", "_", "-".join(parts))
 
-    def make_env(self, history: str, device: str) -> gym.Env[Any, Any]:
+    def make_env(
+        self, history: str | History | SimulatedHistories, device: str
+    ) -> gym.Env[Any, Any]:
         """The environment that this episode is played in."""
         ahead = {"steps_ahead": self.steps_ahead} if takes_steps_ahead(self.challenge) else {}
         return make_challenge(
@@ -159,7 +164,7 @@ class Matrix:
         if self.threads < 1:
             raise InvalidArgumentError(f"threads={self.threads} must be 1 or more")
 
-    @property
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """All episodes, in the order in which they are written down."""
         found = [cell for block in self.blocks for cell in block.cells(self.seeds)]

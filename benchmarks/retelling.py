@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeAlias
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,7 +22,6 @@ from progressgym_env.benchmarks.cell_file import read_cell
 from progressgym_env.benchmarks.episodes import INITIAL, EpisodeArrays, EpisodeRecord, StepRecord
 from progressgym_env.benchmarks.matrix import Cell
 from progressgym_env.benchmarks.playing import play_episode
-from progressgym_env.envs.registry import make_challenge, takes_steps_ahead
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.base import PreferenceData, Update
@@ -157,25 +155,12 @@ def retell(
         provenance=history.provenance,
         digest=history.digest,
     )
-    env = environment(cell, told, "cpu")
+    env = cell.make_env(told, "cpu")
     try:
         again = play_episode(env, player, cell.seed, agent_name=cell.agent)
     finally:
         env.close()
     return again, tape.missing, player.objections
-
-
-def environment(cell: Cell, history: Source, device: str) -> gym.Env[Any, Any]:
-    """The environment of a cell."""
-    ahead = {"steps_ahead": cell.steps_ahead} if takes_steps_ahead(cell.challenge) else {}
-    return make_challenge(
-        cell.challenge,
-        history=history,
-        update=cell.update,
-        update_from=cell.update_from,
-        device=device,
-        **ahead,
-    )
 
 
 def replay(
@@ -186,7 +171,7 @@ def replay(
     on_step: Callable[[int, int, str], None] = lambda done, n_steps, century: None,
 ) -> EpisodeRecord:
     """Play an episode again in full, with real models, and the actions of its record."""
-    env = environment(cell, history, device)
+    env = cell.make_env(history, device)
     try:
         return play_episode(env, player, cell.seed, agent_name=cell.agent, on_step=on_step)
     finally:

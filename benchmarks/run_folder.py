@@ -249,7 +249,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[dict[str, Any], dict[str, Any
             raw = json.loads(line)
             arrays = raw.pop("arrays")
             EpisodeRecord.from_dict(raw)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             torn = not line.endswith("\n")
             why = "the line is torn: the run was stopped while it wrote" if torn else repr(error)
             raise RunFolderError(

@@ -106,8 +106,8 @@ class Verdict:
         asked = (
             "had to come out to the last bit, as processor, versions and device are the same"
             if again.exact
-            else f"could be {again.tolerance.embedding:g} off in an entry of an embedding (the human "
-            f"proxy's: {2 * again.tolerance.embedding:g}) and "
+            else f"could be {again.tolerance.embedding:g} off in an entry of an embedding "
+            f"(the human proxy's: {2 * again.tolerance.embedding:g}) and "
             f"{again.tolerance.score:g} in the score, as processor, versions or device may differ"
         )
         return (

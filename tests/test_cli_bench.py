@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,9 +69,16 @@ def test_without_a_folder_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.
         assert f"Results: runs/bench-simulated-00{number}" in result.output
 
 
-def test_resuming_takes_the_folder_alone_and_repeated_options(tmp_path: Path):
-    out = str(tmp_path / "run")
-    assert invoke(*SMALL, "--challenges", "follow", "--out", out).exit_code == 0
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "old"
+    assert invoke(*SMALL, "--challenges", "follow", "--out", str(out)).exit_code == 0
+    return out
+
+
+def test_resuming_takes_the_folder_alone_and_repeated_options(old: Path, tmp_path: Path):
+    out = str(shutil.copytree(old, tmp_path / "run"))
     before = (tmp_path / "run" / "episodes.jsonl").read_bytes()
     for options in ((), (*SMALL, "--challenges", "follow")):
         result = invoke("--resume", "--out", out, *options)
@@ -98,11 +106,15 @@ def test_resuming_takes_the_folder_alone_and_repeated_options(tmp_path: Path):
     ],
 )
 def test_mistakes_cost_one_line_and_leave_no_folder(
-    arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    says: str,
+    old: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Original defect 14: mistakes land in a debugger."""
     monkeypatch.chdir(tmp_path)
-    assert invoke(*SMALL, "--challenges", "follow", "--out", "old").exit_code == 0
+    shutil.copytree(old, tmp_path / "old")
     before = sorted(p.name for p in tmp_path.iterdir())
     result = invoke(*arguments)
     assert result.exit_code == 2

@@ -9,8 +9,12 @@ for, never on import, and a package is imported when its own name is.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 from collections.abc import Collection
+from contextlib import suppress
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -154,7 +158,7 @@ def takes_steps_ahead(name: str) -> bool:
 
 def installed_names(group: str, built_in: Collection[str]) -> tuple[str, ...]:
     """Names of the entry points of ``group``, sorted, without those that are built in."""
-    return tuple(sorted({e.name for e in metadata.entry_points(group=group)} - {*built_in}))
+    return tuple(sorted({entry.name for entry in _entries(group)} - {*built_in}))
 
 
 def installed_entry(
@@ -171,7 +175,7 @@ def installed_entry(
     Raises:
         PluginError: the name is a built-in's, or no legal one, or several packages offer it.
     """
-    entries = list(metadata.entry_points(group=group, name=name))
+    entries = [entry for entry in _entries(group) if entry.name == name]
     if not entries:
         return None
     if name in built_in:
@@ -216,6 +220,24 @@ def offered(kind: str, entry: metadata.EntryPoint) -> str:
 def origin_of(entry: metadata.EntryPoint) -> str:
     """Name and version of the distribution of an entry point."""
     return "unknown" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def _entries(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """All entry points of a group; read anew when a place where packages lie has changed."""
+    places = []
+    for place in sys.path:
+        # What is no folder, or is gone, holds no package.
+        with suppress(OSError):
+            places.append((place, os.stat(place or ".").st_mtime_ns))
+    return _read_entries(group, tuple(places))
+
+
+@lru_cache(maxsize=8)
+def _read_entries(
+    group: str, places: tuple[tuple[str, int], ...]
+) -> tuple[metadata.EntryPoint, ...]:
+    # A benchmark asks for names thousands of times, and reading takes milliseconds.
+    return tuple(metadata.entry_points(group=group))
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:

@@ -90,7 +90,7 @@ def real_matrix(history: Path) -> Matrix:
 
 
 def talking_matrix(history: Path) -> Matrix:
-    """Eight steps of Coevolve."""
+    """An episode of Coevolve."""
     block = Block(("lifelong-soft",), ("coevolve",), ("sft",))
     return Matrix((block,), str(history), device="cpu")
 

@@ -47,8 +47,8 @@ def real_run(quick_history: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def talking_run(quick_history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return play(talking_matrix(quick_history), tmp_path_factory.mktemp("runs") / "talking")
+def talking_run(short_history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return play(talking_matrix(short_history), tmp_path_factory.mktemp("runs") / "talking")
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +178,7 @@ def edit_embedding(own: Tamperer) -> None:
 def edit_proxy(own: Tamperer) -> None:
     cell = own.cell("lifelong-soft", "coevolve")
     raw, arrays = own.episode(cell)
-    raw["steps"][4]["proxy_values"][3] += 0.02
+    raw["steps"][1]["proxy_values"][3] += 0.02
     own.put(cell, own.rescored(cell, raw), arrays)
 
 
@@ -240,7 +240,7 @@ def edit_preferences(own: Tamperer) -> None:
 def edit_dialogue(own: Tamperer) -> None:
     cell = own.cell("lifelong-soft", "coevolve")
     raw, arrays = own.episode(cell)
-    raw["steps"][3]["dialogue"][0][0] = "Is it raining?"
+    raw["steps"][1]["dialogue"][0][0] = "Is it raining?"
     own.put(cell, raw, arrays)
 
 
@@ -441,7 +441,7 @@ TALKING: tuple[tuple[Callable[[Tamperer], None], str], ...] = (
     (edit_proxy, "proxy_values[3]"),
     (edit_dialogue, "prompts of the dialogue"),
     (edit_start, "initial_values[0]"),
-    (drop_a_step, "it has 7 steps, and this challenge takes 8"),
+    (drop_a_step, "it has 2 steps, and this challenge takes 3"),
 )
 
 
