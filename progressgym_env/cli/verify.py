@@ -41,12 +41,18 @@ def verify(
         Path, typer.Argument(metavar="RUN", help="A run folder, or the .zip of a submission.")
     ],
     replay: Annotated[
-        str,
+        bool,
+        typer.Option("--replay", help="Play all episodes again, with real models."),
+    ] = False,
+    sample: Annotated[
+        int | None,
         typer.Option(
-            metavar="HOW_MANY",
-            help="Play episodes again, with real models: none, all, or a number chosen at random.",
+            min=1,
+            metavar="N",
+            help="Play N episodes again, chosen at random.",
+            show_default="none, or with --replay all",
         ),
-    ] = "none",
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -87,8 +93,8 @@ def verify(
 ) -> None:
     """Check that a run, or a submission, says what happened.
 
-    Without --replay no language model runs: everything must follow from the seeds, the actions and
-    what was measured. Only --replay tells whether it was measured.
+    Without --replay or --sample no language model runs: everything must follow from the seeds, the
+    actions and what was measured. Only a replay tells whether it was measured.
 
     Exit codes: 0 all agrees; 1 something does not; 2 it cannot be checked.
     """
@@ -102,7 +108,7 @@ def verify(
                 history=history,
                 submission=submission,
                 min_seeds=min_seeds,
-                replay=_how_many(replay),
+                replay=sample or ("all" if replay else "none"),
                 seed=seed,
                 tolerance=Tolerance(embedding=tolerance, score=score_tolerance),
                 workers=workers,
@@ -116,10 +122,20 @@ def verify(
 @app.command()
 def submit(
     run: Run,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="What tables call the submission.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What tables call the submission.",
+            show_default="the folder's name",
+        ),
+    ] = None,
     author: Annotated[
-        list[str], typer.Option(metavar="TEXT", help="Who submits; give it once for each.")
-    ],
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="Who submits; give it once for each.", show_default="anonymous"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.zip", help="A new file.", show_default="RUN.zip"),
@@ -147,8 +163,8 @@ def submit(
             hand_in(
                 run,
                 target,
-                name=name,
-                authors=author,
+                name=name or run.resolve().name,
+                authors=author or ["anonymous"],
                 url=url,
                 description=description,
                 min_seeds=min_seeds,
@@ -172,16 +188,6 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         return
     with stage_progress(Console(stderr=True)) as progress:
         yield progress
-
-
-def _how_many(text: str) -> str | int:
-    from progressgym_env.errors import InvalidArgumentError
-
-    if text in ("none", "all"):
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise InvalidArgumentError(f"--replay {text}: must be none, all, or a number from 1")
-    return int(text)
 
 
 def _print(verdict: Verdict, *, as_json: bool) -> None:

@@ -134,7 +134,7 @@ def kind_of(challenge: str | type[ProgressEnv]) -> str | None:
     Whoever plays by the rules of a built-in challenge (the oracle, the shipped policies) can play
     all of its kind. None: the challenge is of a kind of its own.
     """
-    found = challenge_class(challenge) if isinstance(challenge, str) else challenge
+    found = challenge if isinstance(challenge, type) else challenge_class(challenge)
     return next((kind for kind, base in _BUILT_IN.items() if issubclass(found, base)), None)
 
 
