@@ -20,7 +20,8 @@ from progressgym_env.benchmarks.pool import Failure, Pool
 from progressgym_env.benchmarks.run_folder import RunFolder, matrix_of, read_config
 from progressgym_env.errors import InvalidArgumentError, RunFolderError
 from progressgym_env.histories.history import History
-from progressgym_env.histories.loading import load_one
+from progressgym_env.histories.loading import load, load_one
+from progressgym_env.histories.simulated import SimulatedHistories
 
 __all__ = ["Executor", "Hooks", "Task", "default_workers", "play_cell", "play_matrix", "resumed"]
 
@@ -90,12 +91,13 @@ def play_cell(task: Task, report: Callable[[Any], None]) -> Outcome:
     """
     cell, clock = task.cell, _PhaseClock(report)
     file = CellFile(task.file)
-    env = cell.make_env(task.history, task.device)
+    source = load(task.history)
+    env = cell.make_env(source, task.device)
     try:
         agent = make_agent(
             cell.agent,
             challenge=cell.challenge,
-            history=load_one(task.history, cell.seed),
+            history=load_one(source, cell.seed),
             steps_ahead=cell.steps_ahead,
             seed=cell.seed,
         )
@@ -161,8 +163,9 @@ def play_matrix(
     if workers is not None and workers < 1:
         raise InvalidArgumentError(f"workers={workers} must be 1 or more")
     # Of simulated histories, that of the first seed stands for all in pictures and tables.
-    history = load_one(matrix.history, matrix.seeds[0])
-    n_steps = _check(matrix, history)
+    source = load(matrix.history)
+    history = load_one(source, matrix.seeds[0])
+    n_steps = _check(matrix, source, history)
     described = describe(matrix, history)
     if resume is not None:
         _check_unchanged(resume, described)
@@ -288,16 +291,16 @@ def _check_unchanged(path: Path, now: Mapping[str, Any]) -> None:
         )
 
 
-def _check(matrix: Matrix, history: History) -> dict[Cell, int]:
+def _check(
+    matrix: Matrix, source: History | SimulatedHistories, history: History
+) -> dict[Cell, int]:
     """Let environments and agents check the rest of the arguments; steps of every episode."""
     n_steps: dict[Cell, int] = {}
     known: dict[tuple[Any, ...], int] = {}
     for cell in matrix.cells:
         kind = (cell.challenge, cell.update, cell.update_from, cell.steps_ahead)
         if kind not in known:
-            env = cell.make_env(matrix.history, matrix.device)
-            known[kind] = int(env.unwrapped.n_steps)  # type: ignore[attr-defined]
-            env.close()
+            known[kind] = cell.n_steps(source, matrix.device)
         n_steps[cell] = known[kind]
     for who in dict.fromkeys((c.agent, c.challenge, c.steps_ahead) for c in matrix.cells):
         name, challenge, ahead = who

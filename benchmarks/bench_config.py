@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from progressgym_env.benchmarks.matrix import Block, Matrix
@@ -64,12 +65,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def matrix_from(file: Path | None, options: Mapping[str, Any]) -> Matrix:
+def matrix_from(
+    file: Path | None,
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Matrix:
     """The matrix that a file and options ask for together.
 
     Args:
         file: a TOML file, or None.
         options: keys of such a file that were given as options; ``seeds`` as a number.
+        defaults: keys of a block that neither names.
 
     Raises:
         InvalidArgumentError: an option contradicts the file, or a value is out of range.
@@ -88,6 +94,8 @@ def matrix_from(file: Path | None, options: Mapping[str, Any]) -> Matrix:
                 "leave it out, or change the file"
             )
         raw[key] = value
+    if "matrix" not in raw:
+        raw = {**defaults, **raw}
     block = {key: raw.pop(key) for key in _OF_BLOCK if key in raw}
     if block:
         raw["matrix"] = [block]

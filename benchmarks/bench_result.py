@@ -9,7 +9,7 @@ from rich.table import Table
 
 from progressgym_env.benchmarks.clock import span
 from progressgym_env.benchmarks.leaderboard import Leaderboard
-from progressgym_env.benchmarks.matrix import Cell, Matrix
+from progressgym_env.benchmarks.matrix import Cell
 from progressgym_env.benchmarks.run_folder import RunFolder
 from progressgym_env.benchmarks.statistics import Estimate
 from progressgym_env.benchmarks.tables import plain_table
@@ -20,10 +20,6 @@ __all__ = ["BenchHooks", "leaderboard_tables"]
 
 class BenchHooks:
     """Keeps the summary of a benchmark. Obeys ``Hooks``."""
-
-    def __init__(self, matrix: Matrix) -> None:
-        """Of the benchmark of ``matrix``."""
-        self._matrix = matrix
 
     def opened(self, folder: RunFolder, history: History, described: Mapping[str, Any]) -> None:
         """The folder is there."""

@@ -78,9 +78,7 @@ class EpisodeChecker:
         """
         kind = (cell.challenge, cell.update, cell.update_from, cell.steps_ahead)
         if kind not in self._n_steps:
-            env = cell.make_env(self._history, "cpu")
-            self._n_steps[kind] = int(env.unwrapped.n_steps)  # type: ignore[attr-defined]
-            env.close()
+            self._n_steps[kind] = cell.n_steps(self._history, "cpu")
         return self._n_steps[kind]
 
     @cached_property

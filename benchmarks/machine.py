@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["available_cores", "processor"]
+__all__ = ["available_cores", "environment", "processor"]
+
+
+@contextmanager
+def environment(names: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, for processes and libraries that start here, and put them back."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def available_cores() -> int:

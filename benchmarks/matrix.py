@@ -62,6 +62,13 @@ class Cell:
         parts = (self.task, self.update, self.update_from, self.agent, f"seed{self.seed}")
         return re.sub(r"[^A-Za-z0-9.+-]+", "_", "-".join(parts))
 
+    def n_steps(self, history: str | History | SimulatedHistories, device: str) -> int:
+        """Steps that the episode takes."""
+        env = self.make_env(history, device)
+        found = int(env.unwrapped.n_steps)  # type: ignore[attr-defined]
+        env.close()
+        return found
+
     def make_env(
         self, history: str | History | SimulatedHistories, device: str
     ) -> gym.Env[Any, Any]:

@@ -26,6 +26,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Generic, TypeVar
 
+from progressgym_env.benchmarks.machine import environment
+
 __all__ = ["THREAD_COUNTS", "Failure", "Job", "Pool", "Report", "held_signals"]
 
 Task = TypeVar("Task")
@@ -54,6 +56,14 @@ class Failure:
     message: str
     traceback: str
     expected: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an error says, for a process that waits elsewhere."""
+        from progressgym_env.errors import ProgressGymError
+
+        text = "".join(traceback.format_exception(error))
+        return cls(type(error).__name__, str(error), text, isinstance(error, ProgressGymError))
 
 
 @dataclass(frozen=True)
@@ -164,7 +174,10 @@ class Pool(Generic[Task, Result]):
         arguments = (theirs, self._job, self._threads, log)
         process = context.Process(target=_work, args=arguments, daemon=True)
         worker = _Worker(number, process, ours)
-        with held_signals(), _blocked_interrupt(), _thread_counts(self._threads):
+        # Libraries count their threads once, when they are imported, and that can be before a
+        # worker's first own line: the job's module and the main script are imported before it.
+        counts = dict.fromkeys(THREAD_COUNTS, str(self._threads))
+        with held_signals(), _blocked_interrupt(), environment(counts):
             process.start()
             slots.append(worker)
         theirs.close()
@@ -268,25 +281,6 @@ def _blocked_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def _thread_counts(threads: int) -> Iterator[None]:
-    """Have processes that are started here compute with ``threads``.
-
-    Libraries count their threads once, when they are imported, and that can be before a worker's
-    first own line: the job's module and the user's main script are imported before it.
-    """
-    before = {name: os.environ.get(name) for name in THREAD_COUNTS}
-    os.environ.update(dict.fromkeys(THREAD_COUNTS, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 class _Reporting:
     """Sends an error of the job to the waiting process, instead of printing it here."""
 
@@ -302,13 +296,9 @@ class _Reporting:
         error: BaseException | None,
         place: TracebackType | None,
     ) -> bool:
-        from progressgym_env.errors import ProgressGymError
-
-        if kind is None or not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
+        if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
             return False
-        text = "".join(traceback.format_exception(kind, error, place))
-        failure = Failure(kind.__name__, str(error), text, isinstance(error, ProgressGymError))
-        self._connection.send(_Message("failed", failure))
+        self._connection.send(_Message("failed", Failure.of(error)))
         return True
 
 

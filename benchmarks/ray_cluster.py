@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from progressgym_env.benchmarks.machine import environment
 from progressgym_env.benchmarks.pool import held_signals
 from progressgym_env.errors import InvalidArgumentError, MissingPackageError
 
@@ -85,7 +86,7 @@ def joined(address: str | None, n_cpus: int) -> Iterator[Any]:
     # Short: the paths of sockets have room for a hundred letters.
     folder = Path(tempfile.mkdtemp(prefix="pgray-")) if asked == "local" else None
     try:
-        with _environment(RAY_USAGE_STATS_ENABLED="0"):
+        with environment({"RAY_USAGE_STATS_ENABLED": "0"}):
             if folder is None:
                 _join(ray, asked)
             else:
@@ -136,19 +137,5 @@ def _kept_handler() -> Iterator[None]:
 def _load() -> Any:
     require_ray()
     # Ray prints a paragraph about every process that dies, in the middle of what is shown here.
-    with _environment(RAY_DEDUP_LOGS_SKIP_REGEX="."):
+    with environment({"RAY_DEDUP_LOGS_SKIP_REGEX": "."}):
         return import_module("ray")
-
-
-@contextmanager
-def _environment(**names: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

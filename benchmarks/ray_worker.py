@@ -6,7 +6,6 @@ import os
 import platform
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from progressgym_env import __version__
 from progressgym_env.benchmarks.bench import Outcome, Task, play_cell
 from progressgym_env.benchmarks.cell_file import read_score
 from progressgym_env.benchmarks.pool import Failure
-from progressgym_env.errors import ProgressGymError
 
 __all__ = ["Greeting", "Message", "RayWorker", "play_or_read", "software"]
 
@@ -129,9 +127,7 @@ class _Failing:
         error: BaseException | None,
         place: TracebackType | None,
     ) -> bool:
-        if kind is None:
+        if error is None:
             return False
-        text = "".join(traceback.format_exception(kind, error, place))
-        expected = isinstance(error, ProgressGymError)
-        self._send(("failed", Failure(kind.__name__, str(error), text, expected)))
+        self._send(("failed", Failure.of(error)))
         return True

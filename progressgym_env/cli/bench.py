@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from progressgym_env.cli import app
+from progressgym_env.cli import Json, Quiet, Workers, app
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
 
 if TYPE_CHECKING:
@@ -92,17 +92,9 @@ def bench(
             help="Where episodes are played: 'processes' of this machine, or a 'ray' cluster.",
         ),
     ] = "processes",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Episodes side by side. Changes the time, never the results.",
-            show_default="as many as cores and episodes allow",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Play a matrix of agents, challenges, updates and seeds, and rank them.
 
@@ -161,9 +153,7 @@ def _matrix(
     defaults = {"challenges": ["follow", "predict", "coevolve"]}
     asked = None
     if config is not None or options or not resume:
-        file_keys = _keys(config)
-        missing = {} if file_keys & {"challenges", "matrix"} else defaults
-        asked = matrix_from(config, {**missing, **options})
+        asked = matrix_from(config, options, defaults)
     if not resume:
         assert asked is not None
         return asked
@@ -180,12 +170,6 @@ def _matrix(
     return matrix
 
 
-def _keys(config: Path | None) -> set[str]:
-    from progressgym_env.benchmarks.bench_config import read_toml
-
-    return set() if config is None else set(read_toml(config))
-
-
 def _played(
     matrix: Matrix, out: Path | None, workers: int | None, jobs: str, *, resume: bool, quiet: bool
 ) -> BenchHooks:
@@ -195,7 +179,7 @@ def _played(
     from progressgym_env.files import new_folder, numbered_folder
 
     console = Console(stderr=True)
-    hooks = BenchHooks(matrix)
+    hooks = BenchHooks()
 
     def make_folder() -> Path:
         if out is not None:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from progressgym_env.cli import app
+from progressgym_env.cli import Quiet, app
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ History = Annotated[
 MinSeeds = Annotated[
     int, typer.Option(min=1, metavar="N", help="The fewest seeds of a submission.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 @app.command()

@@ -39,12 +39,12 @@ SIMULATED = Matrix(
 
 
 def bench(matrix: Matrix, out: Path, **more: Any) -> RunFolder:
-    return play_matrix(matrix, BenchHooks(matrix), make_folder=lambda: new_folder(out), **more)
+    return play_matrix(matrix, BenchHooks(), make_folder=lambda: new_folder(out), **more)
 
 
 def resume(out: Path, **more: Any) -> RunFolder:
     matrix = resumed(out)
-    return play_matrix(matrix, BenchHooks(matrix), resume=out, **more)
+    return play_matrix(matrix, BenchHooks(), resume=out, **more)
 
 
 def results(out: Path) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ MATRIX = Matrix((Block(("hold", "lifelong", "oracle"), ("follow",)),), "simulate
 
 
 def play(matrix: Matrix, out: Path) -> Path:
-    hooks = BenchHooks(matrix)
+    hooks = BenchHooks()
     return play_matrix(matrix, hooks, make_folder=lambda: new_folder(out), workers=1).path
 
 
