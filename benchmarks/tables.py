@@ -11,8 +11,9 @@ from rich.text import Text
 
 from progressgym_env.benchmarks.summary import Row, Spread
 from progressgym_env.histories.history import History
-from progressgym_env.values.dimensions import DIMENSION_KEYS
+from progressgym_env.values.dimensions import DIMENSION_KEYS, DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.questions import QuestionSet
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
@@ -24,6 +25,8 @@ __all__ = [
     "history_dict",
     "history_parts",
     "plain_table",
+    "questions_dict",
+    "questions_table",
     "result_table",
     "run_title",
 ]
@@ -132,3 +135,25 @@ def _lines(provenance: dict[str, Any], indent: str = "  ") -> str:
 
 def _cell(value: Spread | None, digits: int) -> str:
     return "–" if value is None else value.text(digits)
+
+
+def questions_table(questions: QuestionSet) -> Table:
+    """How many questions of a set bear on every dimension."""
+    table = plain_table(f"{questions.name}, by dimension", "dimension", ("eval", "train"))
+    for dimension in DIMENSIONS:
+        sizes = questions.sizes[dimension.key]
+        table.add_row(dimension.label, str(sizes["eval"]), str(sizes["train"]))
+    return table
+
+
+def questions_dict(questions: QuestionSet) -> dict[str, Any]:
+    """The same as data, with what was found wrong."""
+    return {
+        "name": questions.name,
+        "hash": questions.hash,
+        "eval": len(questions.eval),
+        "train": len(questions.train),
+        "pairs": len(questions.pairs),
+        "sizes": questions.sizes,
+        "findings": [str(finding) for finding in questions.findings],
+    }

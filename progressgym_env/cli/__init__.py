@@ -340,6 +340,7 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
 
 # Last: they add their commands to ``app``.
 from progressgym_env.cli import bench as _bench  # noqa: E402, F401
+from progressgym_env.cli import questions as _questions  # noqa: E402, F401
 from progressgym_env.cli import report as _report  # noqa: E402, F401
 from progressgym_env.cli import train as _train  # noqa: E402, F401
 from progressgym_env.cli import verify as _verify  # noqa: E402, F401

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -23,11 +24,21 @@ from types import MappingProxyType
 from typing import Any
 
 from progressgym_env.errors import QuestionError, unknown_name
-from progressgym_env.values.dimensions import TWO_WAY_KEYS, VIEW_KEYS
+from progressgym_env.values.dimensions import DIMENSION_KEYS, TWO_WAY_KEYS, VIEW_KEYS
 
-__all__ = ["SPLITS", "Pair", "Question", "QuestionSet", "load_questions", "read_questions"]
+__all__ = [
+    "QUESTION_SETS",
+    "SPLITS",
+    "Pair",
+    "Question",
+    "QuestionSet",
+    "load_questions",
+    "read_questions",
+]
 
 SPLITS = ("train", "eval")
+QUESTION_SETS = ("own", "moralevals")
+"""Sets known by name."""
 _FIELDS = {"id", "split", "scenario", "options", "upholds"}
 # A perfect matching of the four views per question, cycling, so that over a set all six
 # combinations of two views are asked equally often and no option is used twice.
@@ -120,7 +131,10 @@ class QuestionSet:
     Attributes:
         name: what the set is called in messages.
         questions: all of them, in file order.
+        findings: what was repaired in its files, or dropped, in words; empty for most sets.
     """
+
+    findings: Sequence[object] = ()
 
     def __init__(self, name: str, questions: Iterable[Question]) -> None:
         self.name = name
@@ -161,6 +175,14 @@ class QuestionSet:
             digest.update(line.encode() + b"\n")
         return digest.hexdigest()
 
+    @cached_property
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Dimension key → split → how many questions bear on it."""
+        counts = {split: Counter[str]() for split in SPLITS}
+        for question in self.questions:
+            counts[question.split].update(question.dimensions)
+        return {key: {split: counts[split][key] for split in SPLITS} for key in DIMENSION_KEYS}
+
     def __len__(self) -> int:
         return len(self.questions)
 
@@ -172,18 +194,24 @@ def load_questions(name: str = "own", path: str | Path | None = None) -> Questio
     """Load a question set by name, or from a file or folder of ``*.jsonl``.
 
     Args:
-        name: ``"own"``, this project's own set. Ignored where ``path`` is given.
-        path: a ``.jsonl`` file, or a folder of them, in the format of this module.
+        name: ``"own"``, this project's own set, or ``"moralevals"``, the published one (see
+            :mod:`progressgym_env.values.moralevals`).
+        path: for ``"own"``, another ``.jsonl`` file, or a folder of them, in the format of this
+            module; for ``"moralevals"``, the folder of the published files, which are fetched
+            where it is None.
 
     Raises:
         UnknownNameError: no set is called ``name``.
         QuestionError: a file has a defect; the message names file, line and field.
     """
-    if path is not None:
-        return read_questions(Path(path))
-    if name != "own":
-        raise unknown_name("question set", name, ["own"])
-    return _own_questions()
+    if name not in QUESTION_SETS:
+        raise unknown_name("question set", name, QUESTION_SETS)
+    if name == "moralevals":
+        # It is made of what this module has.
+        from progressgym_env.values.moralevals import load_moralevals
+
+        return load_moralevals(path)
+    return _own_questions() if path is None else read_questions(Path(path))
 
 
 @lru_cache(maxsize=1)
