@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from progressgym_env import CHALLENGES
-from progressgym_env.benchmarks.machine import available_cores, processor
+from progressgym_env.benchmarks.timing import header, median_seconds
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError
 from progressgym_env.files import write_json
 from progressgym_env.histories.loading import load, load_one
 
 __all__ = ["main"]
 
-_PACKAGES = ("torch", "transformers", "peft", "trl", "gymnasium", "numpy")
 _START, _EMBEDDING = "< 3", "≤ 1.5"
 _STEP = {"follow": "≤ 4", "coevolve": "≤ 8"}
 _IMPORT = "import time; t = time.perf_counter(); import {0}; print(time.perf_counter() - t)"
@@ -73,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     console = Console()
-    header = _header()
-    console.print(header, highlight=False)
+    machine = header()
+    console.print(machine, highlight=False)
     try:
         # A mistake should cost no minutes.
         load(chosen.history)
@@ -93,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(table)
     if chosen.json is not None:
         numbers = [asdict(row) for row in rows]
-        write_json(chosen.json, {"header": f"{header}\n{torch_runs_with}", "numbers": numbers})
+        write_json(chosen.json, {"header": f"{machine}\n{torch_runs_with}", "numbers": numbers})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,14 +109,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
     return number
-
-
-def _header() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return (
-        f"{platform.machine()}, {processor()}, {available_cores()} of {os.cpu_count()} cores\n"
-        f"Python {platform.python_version()}, {versions}"
-    )
 
 
 def _fresh(history: str, repeats: int) -> tuple[str, list[_Row]]:
@@ -179,7 +167,7 @@ def _challenge(challenge: str, history: str, repeats: int, n_steps: int) -> list
         return env, env.reset(seed=0)[0]
 
     name = challenge.capitalize()
-    seconds = _median_seconds(start, repeats)
+    seconds = median_seconds(start, repeats)
     rows = [_Row(f"make + reset {name}", seconds, "s", "warm", _START)]
     env, observation = start()
     agent = LifelongAgent()
@@ -227,7 +215,7 @@ def _embedding(name: str, repeats: int) -> list[_Row]:
 
     history = load_one(name)
     model = history.initial_model()
-    seconds = _median_seconds(model.values, repeats)
+    seconds = median_seconds(model.values, repeats)
     asked = f"{len(history.questions.eval)} questions, warm"
     rows = [_Row("value embedding", seconds, "s", asked, _EMBEDDING)]
     if not isinstance(model, LanguageModel):
@@ -241,17 +229,6 @@ def _embedding(name: str, repeats: int) -> list[_Row]:
         _Row("value embedding: prompts", len(prompts) / seconds, "prompts/s", f"{len(prompts)}"),
         _Row("value embedding: tokens", plan.n_tokens / seconds, "tokens/s", tokens),
     ]
-
-
-def _median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of ``work``, once it has been done before."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def _peak_memory_mib() -> float:

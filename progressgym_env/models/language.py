@@ -38,9 +38,10 @@ from progressgym_env.models.adapters import (
     read_tensors,
 )
 from progressgym_env.models.base import PreferenceData, Update
+from progressgym_env.models.compiling import can_compile, compile_layers, eager
 from progressgym_env.models.loading import (
+    LoadedBase,
     load_base,
-    load_tokenizer,
     quiet_loading,
     resolve_device,
     torch_device,
@@ -87,6 +88,8 @@ follow their own history; at a tenth of it they end nearer to the first century 
 _ADAPTER = "default"
 # Tokens a packed batch may hold. On a CPU a batch should stay in the cache; a GPU wants many.
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+# Tokens that take as long as a batch takes beside its tokens.
+_BATCH_OVERHEAD = {"cpu": 256, "cuda": 256}
 # Numbers in the logits of a batch: 2 GiB in 32 bits.
 _BATCH_LOGITS = 2**29
 
@@ -95,7 +98,8 @@ class LanguageHost:
     """The base model, its tokenizer, and the slot for the adapter in use.
 
     Args:
-        base: folder (or hub name) of a causal language model with a chat template.
+        base: folder (or hub name) of a causal language model with a chat template, or one that
+            is in memory already.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         lora: the adapters' configuration; by default rank 8 on all linear layers.
         seed: initialises the first, fresh adapter (which leaves the base's behaviour as it is).
@@ -103,7 +107,7 @@ class LanguageHost:
 
     def __init__(
         self,
-        base: str | Path,
+        base: str | Path | LoadedBase,
         *,
         device: str = "auto",
         lora: LoraConfig | None = None,
@@ -117,20 +121,20 @@ class LanguageHost:
         lora = copy.deepcopy(lora) if lora else default_lora_config()
         check_plain(lora, "lora")
         with quiet_loading(), random_states_kept():
-            self.tokenizer: Any = load_tokenizer(base)
-            model, small = load_base(base, on)
+            loaded = base if isinstance(base, LoadedBase) else load_base(base, on)
+            self.tokenizer: Any = loaded.tokenizer
             # A copy with the adapter merged in; see inference_model.
-            self._merged: Any = copy.deepcopy(model).eval() if small else None
+            self._merged: Any = copy.deepcopy(loaded.model).eval() if loaded.small else None
+            self._base_dtype: torch.dtype = loaded.model.dtype
             seed_torch(seed, on)
-            self.peft_model: Any = get_peft_model(model, lora)
+            self.peft_model: Any = get_peft_model(loaded.model, lora)
+            if on.type == "cuda" and not loaded.small and can_compile():
+                compile_layers(self.causal_lm)
         if not can_merge(self.causal_lm):
             self._merged = None
-        # Adapters are trained in 32 bits whatever the base computes in.
-        for parameter in self.peft_model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        self.peft_model.eval()
         self._current: AdapterState | None = None
+        self._slot_in(torch.float32)
+        self.peft_model.eval()
         self._merged_state: AdapterState | None = None
         self._plans: dict[tuple[Prompt, ...], ScoringPlan] = {}
 
@@ -138,6 +142,11 @@ class LanguageHost:
     def causal_lm(self) -> Any:
         """The ``transformers`` model underneath, with the LoRA layers inside."""
         return self.peft_model.get_base_model()
+
+    @property
+    def merges(self) -> bool:
+        """Whether a second copy of the base, with the adapter merged in, measures and replies."""
+        return self._merged is not None
 
     @property
     def _slot(self) -> dict[str, Tensor]:
@@ -149,7 +158,9 @@ class LanguageHost:
 
     def snapshot(self) -> AdapterState:
         """A copy of the adapter in the slot."""
-        return {name: tensor.detach().clone() for name, tensor in self._slot.items()}
+        # The slot itself may hold it rounded, for measuring.
+        held = self._slot if self._current is None else self._current
+        return {name: tensor.detach().clone() for name, tensor in held.items()}
 
     def activate(self, state: AdapterState) -> None:
         """Put ``state`` into the slot (nothing is copied where it is there already).
@@ -167,6 +178,17 @@ class LanguageHost:
                 tensor.copy_(state[name])
         self._current = state
 
+    def _slot_in(self, dtype: torch.dtype) -> None:
+        """Let the slot compute in ``dtype``: 32 bits to train, the base's own to measure.
+
+        A layer in 32 bits takes its input and hands over its output in 32 bits: beside a base in
+        16 bits, that moves as many bytes as the base itself does.
+        """
+        for parameter in self.peft_model.parameters():
+            if parameter.requires_grad and parameter.dtype != dtype:
+                parameter.data = parameter.data.to(dtype)
+                self._current = None  # Other bits than those of the state.
+
     def inference_model(self, state: AdapterState) -> Any:
         """A causal LM that computes with ``state``, for measuring and replying.
 
@@ -174,6 +196,7 @@ class LanguageHost:
         through every LoRA layer a forward pass takes a fifth less time, a reply half.
         """
         if self._merged is None:
+            self._slot_in(self._base_dtype)
             self.activate(state)
             return self.causal_lm
         if self._merged_state is not state:
@@ -191,10 +214,12 @@ class LanguageHost:
         self, state: AdapterState, train: Callable[[PeftModel, Any], object]
     ) -> AdapterState:
         """A new adapter: ``state`` after ``train(peft_model, tokenizer)`` changed the slot."""
+        self._slot_in(torch.float32)
         self.activate(state)
         self._current = None
         try:
-            train(self.peft_model, self.tokenizer)
+            with eager():
+                train(self.peft_model, self.tokenizer)
             return self.snapshot()
         finally:
             self.peft_model.eval()
@@ -226,12 +251,14 @@ class LanguageHost:
             if len(self._plans) >= 8:
                 self._plans.pop(next(iter(self._plans)))
             vocabulary = self.causal_lm.get_output_embeddings().weight.shape[0]
+            kind = self.causal_lm.device.type
             self._plans[prompts] = ScoringPlan(
                 prompts,
                 self.tokenizer,
                 self.encode_prompt,
-                batch_tokens=_BATCH_TOKENS[self.causal_lm.device.type],
+                batch_tokens=_BATCH_TOKENS[kind],
                 batch_places=_BATCH_LOGITS // vocabulary,
+                batch_overhead=_BATCH_OVERHEAD[kind],
             )
         return self._plans[prompts]
 
@@ -303,7 +330,7 @@ class LanguageModel:
         model = host.inference_model(self.state)
         rendered = [host.encode_prompt(prompt) for prompt in prompts]
         inputs = tokenizer.pad({"input_ids": rendered}, return_tensors="pt").to(model.device)
-        with random_states_kept(), torch.inference_mode():
+        with random_states_kept(), torch.inference_mode(), eager():
             seed_torch(int(rng.integers(2**63)), model.device)
             tokens = model.generate(
                 **inputs,

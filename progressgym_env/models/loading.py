@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from progressgym_env.models.devices import check_device_name
 
 __all__ = [
     "SMALL_BASE",
+    "LoadedBase",
     "base_dtype",
     "check_output",
     "count_parameters",
@@ -86,23 +88,45 @@ def count_parameters(config: Any) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def load_base(base: str | Path, device: torch.device) -> tuple[Any, bool]:
-    """The base on ``device``, and whether it is small.
+@dataclass(frozen=True, eq=False)
+class LoadedBase:
+    """A base model in memory.
+
+    Attributes:
+        model: a ``transformers`` causal language model.
+        tokenizer: with a chat template, padding on the left.
+    """
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def small(self) -> bool:
+        """Whether it is kept a second time, with the adapter in use merged in."""
+        n_parameters: int = sum(p.numel() for p in self.model.parameters())
+        return n_parameters <= SMALL_BASE
+
+
+def load_base(base: str | Path, device: torch.device) -> LoadedBase:
+    """The base on ``device``, with its tokenizer.
 
     Args:
         base: folder (or hub name) of a causal language model.
         device: where to put it.
 
     Raises:
-        HistoryError: the packed forward pass would not compute what the model computes.
+        HistoryError: the tokenizer lacks what is needed, or the packed forward pass would not
+            compute what the model computes.
     """
+    tokenizer = load_tokenizer(base)
     config = AutoConfig.from_pretrained(str(base))
     check_output(config, base)
-    n_parameters = count_parameters(config)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        str(base), dtype=base_dtype(n_parameters, device), attn_implementation="sdpa"
+        str(base),
+        dtype=base_dtype(count_parameters(config), device),
+        attn_implementation="sdpa",
     )
-    return model.to(device), n_parameters <= SMALL_BASE
+    return LoadedBase(model.to(device), tokenizer)
 
 
 def load_tokenizer(base: str | Path) -> Any:

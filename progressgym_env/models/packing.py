@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,27 +135,41 @@ def collate(rows: Sequence[TokenRow], pad_token: int) -> PackedBatch:
 
 
 def batches(
-    lengths: Sequence[int], max_tokens: int, places: Sequence[int], max_places: int
+    lengths: Sequence[int],
+    max_tokens: int,
+    places: Sequence[int],
+    max_places: int,
+    *,
+    overhead: int,
 ) -> Iterator[list[int]]:
-    """Indices grouped by similar length.
+    """Rows put into groups of similar length, so that padding and groups together cost least.
 
     Args:
         lengths: tokens of each row.
         max_tokens: tokens of a group once padded.
         places: places at which each row is read.
         max_places: places of a group; a row that is beyond a limit alone is a group of its own.
+        overhead: tokens that could be computed in the time that a group costs beside its tokens.
     """
-    group: list[int] = []
-    n_places = 0
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        # Longest first: the first of a group is its padded length.
-        if group and (
-            lengths[group[0]] * (len(group) + 1) > max_tokens
-            or n_places + places[index] > max_places
-        ):
-            yield group
-            group, n_places = [], 0
-        group.append(index)
-        n_places += places[index]
-    if group:
-        yield group
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    # Over the rows in this order, by dynamic programming: cost[n] is the least of the first n,
+    # first[n] the first row of the last group then.
+    cost, first = [0], [0]
+    for end in range(1, len(order) + 1):
+        least, start_of_least, n_places = None, 0, 0
+        for start in range(end - 1, -1, -1):
+            n_places += places[order[start]]
+            # Longest first: the first of a group is its padded length.
+            padded = lengths[order[start]] * (end - start)
+            if start < end - 1 and (padded > max_tokens or n_places > max_places):
+                break
+            whole = cost[start] + padded + overhead
+            if least is None or whole < least:
+                least, start_of_least = whole, start
+        cost.append(least or 0)
+        first.append(start_of_least)
+    bounds = [len(order)]
+    while bounds[-1]:
+        bounds.append(first[bounds[-1]])
+    for start, end in pairwise(reversed(bounds)):
+        yield order[start:end]

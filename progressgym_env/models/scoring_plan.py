@@ -20,6 +20,7 @@ class ScoringPlan:
     Attributes:
         n_answers: answers of all prompts, one after another.
         n_tokens: tokens to compute, shared beginnings counted once.
+        n_padded: tokens that are computed, with the padding.
         batches: packed rows, and for each of their answers its place among ``n_answers``.
     """
 
@@ -31,6 +32,7 @@ class ScoringPlan:
         *,
         batch_tokens: int,
         batch_places: int,
+        batch_overhead: int,
     ) -> None:
         """Plan how to score ``prompts``.
 
@@ -40,6 +42,7 @@ class ScoringPlan:
             encode_prompt: a prompt's text → its tokens up to the answer slot.
             batch_tokens: tokens that a batch may hold.
             batch_places: places at which a batch may be read, each with logits of its own.
+            batch_overhead: tokens that take as long as a batch takes beside its tokens.
         """
         rows: list[TokenRow] = []
         answer_of_row: list[list[int]] = []
@@ -63,7 +66,10 @@ class ScoringPlan:
         self.n_tokens = sum(len(row) for row in rows)
         self.batches: list[tuple[PackedBatch, NDArray[np.int64]]] = []
         lengths, places = [len(row) for row in rows], [row.n_places for row in rows]
-        for indices in batches(lengths, batch_tokens, places, batch_places):
+        for indices in batches(
+            lengths, batch_tokens, places, batch_places, overhead=batch_overhead
+        ):
             batch = collate([rows[i] for i in indices], tokenizer.pad_token_id)
             positions = np.array([a for i in indices for a in answer_of_row[i]])
             self.batches.append((batch, positions))
+        self.n_padded = sum(batch.input_ids.size for batch, _ in self.batches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
@@ -12,6 +13,7 @@ from tiny import make_question
 from transformers import LlamaConfig
 
 from progressgym_env.errors import HistoryError
+from progressgym_env.models import loading
 from progressgym_env.models.language import (
     LanguageHost,
     LanguageModel,
@@ -200,3 +202,25 @@ def test_what_cannot_be_merged_is_computed_as_it_is(base, layer):
     log_probs = logits.log_softmax(-1)[len(ids) - 1 : -1]
     plain = float(log_probs[range(len(answer)), answer].sum())
     assert measured[0] == pytest.approx(plain, abs=2e-4)
+
+
+def test_a_large_base_in_16_bits_is_measured_in_them_and_trained_in_32(base, monkeypatch):
+    monkeypatch.setattr(loading, "SMALL_BASE", 10)
+    loaded = loading.load_base(base, torch.device("cpu"))
+    loaded.model.to(torch.bfloat16)
+    host = LanguageHost(loaded, device="cpu")
+    assert not host.merges
+    state = _random_state(host, 1)
+    model = LanguageModel(host, state, QuestionSet("tiny", []))
+    prompts = question_prompts(make_question(0))
+
+    def dtypes():
+        return {p.dtype for n, p in host.peft_model.named_parameters() if "lora" in n}
+
+    measured = model.answer_log_probs(prompts)
+    assert dtypes() == {torch.bfloat16}
+    assert _same(host.snapshot(), state), "what is kept is not rounded"
+    seen = []
+    assert _same(host.trained(state, lambda peft_model, tokenizer: seen.append(dtypes())), state)
+    assert seen == [{torch.float32}]
+    assert np.array_equal(model.answer_log_probs(prompts), measured)

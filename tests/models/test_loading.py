@@ -107,11 +107,13 @@ def test_the_base_is_loaded_once_in_its_precision(base, monkeypatch, limit, dtyp
 
     def load(folder, **arguments):
         asked.append(arguments["dtype"])
-        return SimpleNamespace(to=lambda device: device)
+        return SimpleNamespace(to=lambda device: (device, arguments["dtype"]))
 
     monkeypatch.setattr(loading, "SMALL_BASE", limit)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
-    assert loading.load_base(base, CUDA) == (CUDA, limit == 10**6)
+    loaded = loading.load_base(base, CUDA)
+    assert loaded.model == (CUDA, dtype)
+    assert loaded.tokenizer.padding_side == "left"
     assert asked == [dtype]
 
 

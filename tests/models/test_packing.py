@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,9 +65,13 @@ def test_every_path_reads_like_the_sequence_it_stands_for(prompts):
             assert row.depths[edges[place][0]] == len(path) - 1
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 300))
-def test_batches_hold_every_row_once_within_the_limit(lengths, limit):
-    groups = list(batches(lengths, limit, lengths, sum(lengths)))
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    st.integers(50, 300),
+    st.integers(0, 100),
+)
+def test_batches_hold_every_row_once_within_the_limit(lengths, limit, overhead):
+    groups = list(batches(lengths, limit, lengths, sum(lengths), overhead=overhead))
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     assert all(max(lengths[i] for i in group) * len(group) <= limit for group in groups)
 
@@ -76,10 +82,30 @@ def test_batches_hold_every_row_once_within_the_limit(lengths, limit):
 )
 def test_batches_are_read_at_no_more_places_than_the_limit(rows, limit):
     lengths, places = zip(*rows, strict=True)
-    groups = list(batches(lengths, sum(lengths) * 50, places, limit))
+    groups = list(batches(lengths, sum(lengths) * 50, places, limit, overhead=10))
     assert sorted(i for group in groups for i in group) == list(range(len(rows)))
     assert all(sum(places[i] for i in group) <= limit for group in groups)
-    assert list(batches([7, 7], 100, [50, 50], 10)) == [[0], [1]]
+    assert list(batches([7, 7], 100, [50, 50], 10, overhead=10)) == [[0], [1]]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=7), st.integers(0, 40))
+def test_no_other_groups_cost_less(lengths, overhead):
+    """Against all ways to cut the rows, sorted by length, into groups."""
+
+    def cost(groups):
+        return sum(len(group) * max(group) + overhead for group in groups)
+
+    rows = sorted(lengths, reverse=True)
+    ways = []
+    for cuts in product((False, True), repeat=len(rows) - 1):
+        groups = [[rows[0]]]
+        for cut, row in zip(cuts, rows[1:], strict=True):
+            if cut:
+                groups.append([])
+            groups[-1].append(row)
+        ways.append(cost(groups))
+    found = batches(lengths, 10**6, lengths, 10**6, overhead=overhead)
+    assert cost([[lengths[i] for i in group] for group in found]) == min(ways)
 
 
 def test_places_are_where_answers_are_read():
@@ -104,4 +130,4 @@ def test_collate_numbers_answers_across_rows_and_keeps_weights():
 def test_collate_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="max"):
         collate([], pad_token=0)
-    assert np.array_equal(list(batches([], 10, [], 10)), [])
+    assert np.array_equal(list(batches([], 10, [], 10, overhead=1)), [])
