@@ -20,6 +20,7 @@ from progressgym_env.errors import InvalidArgumentError
 
 __all__ = [
     "atomic_path",
+    "cache_folder",
     "file_hash",
     "new_folder",
     "numbered_folder",
@@ -27,6 +28,15 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+def cache_folder() -> Path:
+    """Where fetched files and prepared histories lie: ``progressgym`` in the user's cache.
+
+    That is ``$XDG_CACHE_HOME``, or ``~/.cache`` where it is not set.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "progressgym"
 
 
 def file_hash(path: Path) -> str:

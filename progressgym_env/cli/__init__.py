@@ -19,12 +19,14 @@ from rich.text import Text
 from progressgym_env import __version__
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
+from progressgym_env.cli.history import history_app
+from progressgym_env.cli.options import Device, Json
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
     from progressgym_env.benchmarks.runner import RunResult
 
-__all__ = ["app", "main"]
+__all__ = ["Device", "Json", "app", "main"]
 
 _DEFAULT_AGENTS = ",".join(DEFAULT_AGENTS)
 
@@ -35,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-history_app = typer.Typer(help="Look at histories, and build them.", no_args_is_help=True)
 app.add_typer(history_app, name="history")
 
 # The options, here rather than in the signatures, where nobody could read those any more.
@@ -78,10 +79,6 @@ Out = Annotated[
         show_default="runs/CHALLENGE-HISTORY-NUMBER",
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option(metavar="DEVICE", help="Where language models run: auto, cpu, cuda, cuda:1, ..."),
-]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -105,7 +102,6 @@ Wandb = Annotated[
         metavar="MODE", help="Log to Weights & Biases as well: online, offline or disabled."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -202,93 +198,6 @@ def list_names(as_json: Json = False) -> None:
         typer.echo(f"{kind:<12}{', '.join(shown)}{besides}")
 
 
-@history_app.command("show")
-def show_history(
-    name: Annotated[str, typer.Argument(help="A history's name, or the path of its folder.")],
-    as_json: Json = False,
-) -> None:
-    """Print what a history's people value, century by century, and where it comes from."""
-    with clean_errors():
-        from progressgym_env.benchmarks.tables import history_dict, history_parts
-        from progressgym_env.histories.loading import load_one
-
-        history = load_one(name)
-        if as_json:
-            typer.echo(json.dumps(history_dict(history), indent=2, ensure_ascii=False))
-            return
-        console = Console()
-        for part in history_parts(history):
-            console.print(part)
-
-
-@history_app.command("build-embedded")
-def build_embedded(
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the history, new or empty.")
-    ],
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="SEED", help="The same seed builds the same history.")
-    ] = 0,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="What the history is called in tables and run folders.",
-            show_default="the folder's own name",
-        ),
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Build the embedded history anew: text, base model, nine centuries, measurements.
-
-    Takes up to an hour on two cores. What it builds is synthetic, and says so.
-    """
-    with clean_errors(writes=out):
-        from progressgym_env.benchmarks.clock import span
-        from progressgym_env.benchmarks.display import stage_progress
-        from progressgym_env.benchmarks.tables import fidelity_table
-        from progressgym_env.files import new_folder
-
-        new_folder(out)  # Before torch is loaded: a mistake should not take seconds.
-        from progressgym_env.histories.embedded.build import build
-
-        with stage_progress(Console(stderr=True)) as progress:
-            report = build(out, seed=seed, device=device, progress=progress, name=name)
-        Console().print(fidelity_table(report))
-        typer.echo(f"Built in {span(report.seconds)}: {out}")
-        typer.echo(f"Play it with: progressgym run --history {out}")
-
-
-@history_app.command("measure")
-def measure_history(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A history folder.")],
-    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Decides the replies.")] = 0,
-    device: Device = "auto",
-) -> None:
-    """Measure a history's models again, with the questions in use, and replace its records."""
-    with clean_errors(writes=folder):
-        from progressgym_env.benchmarks.display import stage_progress
-        from progressgym_env.histories import remeasure
-
-        with stage_progress(Console(stderr=True)) as progress:
-            history = remeasure(folder, device=device, seed=seed, progress=progress)
-        typer.echo(f"Measured {history.n_centuries} centuries: {folder}")
-
-
-@history_app.command("plot")
-def plot_history(
-    history: Annotated[str, typer.Argument(metavar="HISTORY", help="A name or a folder.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A .png or .svg file.")],
-) -> None:
-    """Draw a history's measured values, with what was planted where something was."""
-    with clean_errors(writes=out):
-        from progressgym_env.benchmarks.plots import draw_history
-        from progressgym_env.histories.loading import load_one
-
-        draw_history(out, load_one(history))
-        typer.echo(f"Drawn: {out}")
-
-
 def _run(
     config: RunConfig, out: Path | None, workers: int | None, *, quiet: bool, wandb: str
 ) -> RunResult:
@@ -340,6 +249,7 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
 
 # Last: they add their commands to ``app``.
 from progressgym_env.cli import bench as _bench  # noqa: E402, F401
+from progressgym_env.cli import doctor as _doctor  # noqa: E402, F401
 from progressgym_env.cli import questions as _questions  # noqa: E402, F401
 from progressgym_env.cli import report as _report  # noqa: E402, F401
 from progressgym_env.cli import train as _train  # noqa: E402, F401

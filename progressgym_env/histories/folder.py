@@ -5,7 +5,8 @@
     history.json          format version, names, base, question-set hash, provenance, checksums
     records.safetensors   values, standard_errors, preferences, and planted where there is one
     replies.jsonl         every century's replies to the open and to the influence prompts
-    base/, adapters/      the models
+    questions.jsonl       the questions that were asked, where they are not the project's own
+    base/, adapters/      the models; a history of full models names them instead
 
 The header names every file with its checksum, so replacing the header replaces the history. Records
 that replace others lie beside them under a name of their own, such as
@@ -18,15 +19,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from progressgym_env.errors import HistoryError
 from progressgym_env.files import file_hash, write_bytes, write_json
+from progressgym_env.histories.declared import Checkpoint
 from progressgym_env.histories.records import REBUILD, Records, checksums, remedy
-from progressgym_env.values.questions import QuestionSet
+from progressgym_env.values.questions import QuestionSet, load_questions
 
 __all__ = [
     "ADAPTERS",
@@ -42,12 +44,13 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-HISTORY_FILE, ADAPTERS = "history.json", "adapters"
+HISTORY_FILE, ADAPTERS, QUESTIONS_FILE = "history.json", "adapters", "questions.jsonl"
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_FIELDS = {"format_version", "name", "centuries", "base", "question_set", "provenance", "files"}
+_FIELDS = {"format_version", "name", "centuries", "question_set", "provenance", "files"}
 _NUMBERS = re.compile(r"records(-[0-9a-f]{12})?\.safetensors")
 _REPLIES = re.compile(r"replies(-[0-9a-f]{12})?\.jsonl")
+_QUESTIONS = re.compile(r"questions(-[0-9a-f]{12})?\.jsonl")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Larger files (weights of big models) are checked by size alone: hashing them takes minutes.
 _HASH_LIMIT = 64 * 2**20
@@ -66,23 +69,30 @@ class Header:
         folder: the history's folder.
         name: the history's name.
         centuries: the centuries' names, oldest first.
-        base: folder of the base model, inside ``folder``.
-        question_hash: of the question set that the records were measured with.
+        base: folder of the base model, inside ``folder``; None where there are checkpoints.
+        checkpoints: the full models, one a century, of a history without a base of its own.
+        chat_template: how they are asked, where it is not as their tokenizers say.
+        question_name, question_hash: of the question set that the records were measured with.
         provenance: where the history comes from.
         files: path inside ``folder`` → ``bytes`` and ``sha256``.
         numbers: the file of measured numbers, one of ``files``.
         replies: the file of replies, one of ``files``.
+        questions: the file of questions, one of ``files``; None stands for the project's own.
     """
 
     folder: Path
     name: str
     centuries: tuple[str, ...]
-    base: str
+    base: str | None
+    checkpoints: tuple[Checkpoint, ...]
+    chat_template: str | None
+    question_name: str
     question_hash: str
     provenance: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
     numbers: str
     replies: str
+    questions: str | None
 
     @property
     def synthetic(self) -> bool:
@@ -113,7 +123,8 @@ def read_header(folder: Path) -> Header:
             f"{path}: format version {version!r}, this package reads {FORMAT_VERSION}; "
             "build the history again or use the package version that made it"
         )
-    missing = sorted(_FIELDS - set(raw))
+    fields = _FIELDS if "checkpoints" in raw else {*_FIELDS, "base"}
+    missing = sorted(fields - set(raw))
     if missing:
         raise HistoryError(f"{path}: lacks {missing}; {REBUILD}")
     _check_fields(path, raw)
@@ -121,12 +132,16 @@ def read_header(folder: Path) -> Header:
         folder=folder,
         name=raw["name"],
         centuries=tuple(raw["centuries"]),
-        base=raw["base"],
+        base=raw.get("base"),
+        checkpoints=tuple(Checkpoint(**entry) for entry in raw.get("checkpoints", ())),
+        chat_template=raw.get("chat_template"),
+        question_name=str(raw["question_set"].get("name")),
         question_hash=raw["question_set"]["hash"],
         provenance=raw["provenance"],
         files=raw["files"],
         numbers=_only_one(path, raw["files"], _NUMBERS, "records.safetensors"),
         replies=_only_one(path, raw["files"], _REPLIES, "replies.jsonl"),
+        questions=next((name for name in raw["files"] if _QUESTIONS.fullmatch(name)), None),
     )
 
 
@@ -135,12 +150,11 @@ def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
         if not holds:
             raise HistoryError(f"{path}: {field} is {value!r:.80}, must be {allowed}; {REBUILD}")
 
-    centuries, base, files = raw["centuries"], raw["base"], raw["files"]
+    centuries, files = raw["centuries"], raw["files"]
     check(isinstance(raw["name"], str), "'name'", raw["name"], "text")
     named = isinstance(centuries, list) and all(_is_inside(c) and "/" not in c for c in centuries)
     distinct = named and len(set(centuries)) == len(centuries) >= 2
     check(distinct, "'centuries'", centuries, "two or more distinct names that can be folders")
-    check(_is_inside(base), "'base'", base, "a path inside the history's folder")
     questions = raw["question_set"]
     hashed = isinstance(questions, dict) and isinstance(questions.get("hash"), str)
     check(hashed, "'question_set'", questions, "an object with a 'hash' of hexadecimal digits")
@@ -150,6 +164,15 @@ def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
         field = f"'files' entry {name!r}"
         check(_is_inside(name), field, name, "a path inside the history's folder")
         check(_is_checksum(entry), field, entry, "an object with 'bytes' and 'sha256'")
+    if "checkpoints" in raw:
+        template = raw.get("chat_template")
+        check(template is None or isinstance(template, str), "'chat_template'", template, "text")
+        named = _are_checkpoints(raw["checkpoints"], centuries)
+        allowed = "a list of 'century', 'model' and 'revision', one a century"
+        check(named, "'checkpoints'", raw["checkpoints"], allowed)
+        return
+    base = raw["base"]
+    check(_is_inside(base), "'base'", base, "a path inside the history's folder")
     needed = [f"{ADAPTERS}/{century}/{part}" for century in centuries for part in _ADAPTER_FILES]
     absent = [name for name in needed if name not in files]
     if not any(name.startswith(f"{base}/") for name in files):
@@ -164,6 +187,16 @@ def _is_inside(path: object) -> bool:
         return False
     pure = PurePosixPath(path)
     return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _are_checkpoints(entries: object, centuries: Sequence[str]) -> bool:
+    keys = {"century", "model", "revision"}
+    return (
+        isinstance(entries, list)
+        and all(isinstance(e, dict) and set(e) == keys for e in entries)
+        and all(isinstance(e["model"], str) and isinstance(e["revision"], str) for e in entries)
+        and [e["century"] for e in entries] == list(centuries)
+    )
 
 
 def _is_checksum(entry: object) -> bool:
@@ -193,6 +226,8 @@ def verify_models(header: Header) -> None:
         defect = None if name in (header.numbers, header.replies) else _defect(header, name)
         if defect is not None:
             raise HistoryError(f"{defect}; {REBUILD}")
+    if header.checkpoints:
+        return  # They lie elsewhere, and are looked at when they are loaded.
     paths = [header.folder / ADAPTERS / name / _ADAPTER_FILES[0] for name in header.centuries]
     first = _lora_settings(paths[0])
     for path in paths[1:]:
@@ -266,7 +301,9 @@ def write_history(
     *,
     name: str,
     names: tuple[str, ...],
-    base: str,
+    base: str | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
+    chat_template: str | None = None,
     questions: QuestionSet,
     records: Records,
     provenance: Mapping[str, Any],
@@ -274,21 +311,29 @@ def write_history(
     """Write the records and then, last, the header that makes the folder a history.
 
     Where the folder is a history already, it stays one until the new header replaces the old.
+    Its models are adapters beside the ``base``, or ``checkpoints`` that lie elsewhere.
     """
     records.check(len(names), len(questions.pairs), str(folder))
     contents = records.encode(names)
+    if questions.hash != load_questions().hash:
+        lines = [json.dumps(q.as_dict(), ensure_ascii=False) for q in questions.questions]
+        contents[QUESTIONS_FILE] = ("\n".join(lines) + "\n").encode()
     if (folder / HISTORY_FILE).exists():
         contents = {_own_name(file, content): content for file, content in contents.items()}
     for file, content in contents.items():
         write_bytes(folder / file, content)
     listed = list(contents)
-    for part in (folder / base, folder / ADAPTERS):
-        listed += [p.relative_to(folder).as_posix() for p in part.rglob("*") if p.is_file()]
+    models: dict[str, Any] = {"base": base}
+    if checkpoints:
+        models = {"checkpoints": [asdict(c) for c in checkpoints], "chat_template": chat_template}
+    elif base is not None:
+        for part in (folder / base, folder / ADAPTERS):
+            listed += [p.relative_to(folder).as_posix() for p in part.rglob("*") if p.is_file()]
     header = {
         "format_version": FORMAT_VERSION,
         "name": name,
         "centuries": list(names),
-        "base": base,
+        **models,
         "question_set": {"name": questions.name, "hash": questions.hash},
         "provenance": dict(provenance),
         "files": checksums(folder, listed),
@@ -300,7 +345,7 @@ def remove_replaced(folder: Path) -> None:
     """Remove records that the header does not name."""
     named = read_header(folder).files
     for path in folder.iterdir():
-        ours = _NUMBERS.fullmatch(path.name) or _REPLIES.fullmatch(path.name)
+        ours = any(kind.fullmatch(path.name) for kind in (_NUMBERS, _REPLIES, _QUESTIONS))
         if ours and path.name not in named:
             path.unlink()
 

@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.histories.folder import (
-    ADAPTERS,
     HISTORY_FILE,
     Header,
     read_header,
@@ -32,13 +31,11 @@ from progressgym_env.histories.records import (
     measure_centuries,
     read_numbers,
 )
+from progressgym_env.histories.sources import ModelSource, source_of
 from progressgym_env.models.base import Model
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
-from progressgym_env.values.questions import QuestionSet, load_questions
-
-if TYPE_CHECKING:
-    from progressgym_env.models.language import LanguageHost
+from progressgym_env.values.questions import QuestionSet, load_questions, read_questions
 
 __all__ = [
     "History",
@@ -47,18 +44,6 @@ __all__ = [
     "remeasure",
     "write_history",
 ]
-
-
-class ModelSource(Protocol):
-    """Where a history's models come from."""
-
-    def model(self, century: int, device: str, questions: QuestionSet) -> Model:
-        """The model of the people of ``century``."""
-        ...
-
-    def release(self) -> None:
-        """Let go of whatever is loaded; it is loaded anew when next asked for."""
-        ...
 
 
 class History:
@@ -194,41 +179,12 @@ class History:
         return f"History({self.name!r}, {self.names[0]} to {self.names[-1]}, {kind})"
 
 
-class _AdapterSource:
-    """Adapters beside one base, loaded when first asked for; one host a device."""
-
-    def __init__(self, folder: Path, base: str, names: tuple[str, ...]) -> None:
-        self.folder, self.base, self.names = folder, base, names
-        self._hosts: dict[str, LanguageHost] = {}
-
-    def model(self, century: int, device: str, questions: QuestionSet) -> Model:
-        # Imported here: only whoever wants language models pays for torch.
-        from progressgym_env.models.language import (
-            LanguageHost,
-            LanguageModel,
-            read_lora_config,
-            resolve_device,
-        )
-
-        device = resolve_device(device)
-        adapter = self.folder / ADAPTERS / self.names[century]
-        if device not in self._hosts:
-            self._hosts[device] = LanguageHost(
-                self.folder / self.base, device=device, lora=read_lora_config(adapter)
-            )
-        host = self._hosts[device]
-        return LanguageModel(host, host.read_adapter(adapter), questions)
-
-    def release(self) -> None:
-        self._hosts.clear()
-
-
 def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
     """Read a history folder and check it whole.
 
     Args:
         folder: with ``history.json`` and what it names.
-        questions: the set in use; by default the project's own.
+        questions: the set in use; by default that in the folder, or the project's own.
 
     Raises:
         HistoryError: see ``load``.
@@ -236,22 +192,28 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
     # Models are read when first asked for; by then the working directory may be another.
     folder = Path(folder).absolute()
     header = read_header(folder)
-    questions = questions or load_questions()
     verify_models(header)
     verify_numbers(header)
     verify_replies(header)
+    if questions is None and header.questions is not None:
+        questions = read_questions(folder / header.questions, header.question_name)
+    questions = questions or load_questions()
     if header.question_hash != questions.hash:
+        again = (
+            "prepare it anew: progressgym history prepare"
+            if header.checkpoints
+            else f"measure again: progressgym history measure {folder}"
+        )
         raise HistoryError(
             f"the records in {folder} were measured with another question set "
-            f"({header.question_hash[:12]}…, in use is {questions.hash[:12]}…); "
-            f"measure again: progressgym history measure {folder}"
+            f"({header.question_hash[:12]}…, in use is {questions.hash[:12]}…); {again}"
         )
     return History(
         name=header.name,
         names=header.centuries,
         questions=questions,
         records=Records.read(folder / header.numbers, folder / header.replies, header.centuries),
-        source=_AdapterSource(folder, header.base, header.centuries),
+        source=source_of(header),
         provenance=header.provenance,
         digest=hashlib.sha256((folder / HISTORY_FILE).read_bytes()).hexdigest(),
     )
@@ -284,10 +246,15 @@ def remeasure(
     """
     folder = Path(folder).absolute()
     header = read_header(folder)
+    if header.checkpoints:
+        raise HistoryError(
+            f"{folder} is a history of full models, which are measured one after another: "
+            "progressgym history prepare"
+        )
     verify_models(header)
     prompts, planted = _not_measured(header)
     names, questions = header.centuries, load_questions()
-    source = _AdapterSource(folder, header.base, names)
+    source = source_of(header)
     tell = progress or (lambda stage, done, total: None)
     records = measure_centuries(
         (source.model(century, device, questions) for century in range(len(names))),

@@ -7,7 +7,9 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.errors import HistoryError, InvalidArgumentError, unknown_name
+from progressgym_env.histories.declared import DECLARED, prepared_folder
+from progressgym_env.histories.folder import HISTORY_FILE
 from progressgym_env.histories.history import History, read_history
 from progressgym_env.histories.simulated import (
     SPLITS,
@@ -20,7 +22,8 @@ __all__ = ["HISTORIES", "load", "load_one"]
 
 HISTORIES = ("embedded", "simulated", "simulated-train", "simulated-test", "simulated-embedded")
 """Histories known by name. A path to a history folder works wherever a name does, and simulated
-ones take a family, as ``"simulated:breaks"``.
+ones take a family, as ``"simulated:breaks"``. The declared ones
+(:data:`~progressgym_env.histories.declared.DECLARED`) are known once they are prepared.
 """
 
 
@@ -50,13 +53,26 @@ def load(
     path = Path(history)
     if path.is_dir():
         return read_history(path)
-    raise unknown_name("history", str(history), [*HISTORIES, "PATH to a history folder"])
+    if history in DECLARED:
+        return _prepared(str(history))
+    raise unknown_name("history", str(history), [*HISTORIES, *DECLARED, "PATH to a history folder"])
 
 
 def load_one(history: str | Path | History | SimulatedHistories, seed: int = 0) -> History:
     """As :func:`load`; of simulated histories, the one that ``env.reset(seed=seed)`` draws."""
     loaded = load(history)
     return loaded if isinstance(loaded, History) else loaded.of_episode(seed)
+
+
+def _prepared(name: str) -> History:
+    folder = prepared_folder(name)
+    if not (folder / HISTORY_FILE).is_file():
+        raise HistoryError(
+            f"history {name!r} is not prepared on this machine: its models have to be measured "
+            f"once. Run: progressgym history prepare {name} ('progressgym doctor' says whether "
+            "this machine can)"
+        )
+    return read_history(folder)
 
 
 @lru_cache(maxsize=8)

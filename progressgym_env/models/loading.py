@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.models.devices import check_device_name
+from progressgym_env.models.memory import check_memory
 
 __all__ = [
     "SMALL_BASE",
+    "BaseSource",
     "LoadedBase",
     "base_dtype",
     "check_output",
@@ -107,44 +110,95 @@ class LoadedBase:
         return n_parameters <= SMALL_BASE
 
 
-def load_base(base: str | Path, device: torch.device) -> LoadedBase:
+@dataclass(frozen=True)
+class BaseSource:
+    """Where a base comes from.
+
+    Attributes:
+        model: a folder, or a name on the hub.
+        revision: of the hub; None takes the newest.
+        chat_template: in place of the tokenizer's own, where it is not None.
+    """
+
+    model: str
+    revision: str | None = None
+    chat_template: str | None = None
+
+
+def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase:
     """The base on ``device``, with its tokenizer.
 
     Args:
-        base: folder (or hub name) of a causal language model.
+        base: folder, hub name or source of a causal language model.
         device: where to put it.
 
     Raises:
-        HistoryError: the tokenizer lacks what is needed, or the packed forward pass would not
-            compute what the model computes.
+        HistoryError: it is not there or cannot be read, its tokenizer lacks what is needed or has
+            another vocabulary, or the packed forward pass would not compute what it computes.
+        InvalidArgumentError: it does not fit into memory.
     """
-    tokenizer = load_tokenizer(base)
-    config = AutoConfig.from_pretrained(str(base))
-    check_output(config, base)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        str(base),
-        dtype=base_dtype(count_parameters(config), device),
-        attn_implementation="sdpa",
-    )
-    return LoadedBase(model.to(device), tokenizer)
+    source = base if isinstance(base, BaseSource) else BaseSource(str(base))
+    tokenizer = load_tokenizer(source)
+    with _told(source):
+        config = AutoConfig.from_pretrained(source.model, revision=source.revision)
+    check_output(config, source.model)
+    n_parameters = count_parameters(config)
+    dtype = base_dtype(n_parameters, device)
+    if n_parameters > SMALL_BASE:
+        check_memory(source.model, n_parameters, dtype, device)
+    with _told(source):
+        # Weights come as safetensors or not at all: other formats can hold code.
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.model,
+            revision=source.revision,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+    model = model.to(device)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise HistoryError(
+            f"the tokenizer at {source.model} has {len(tokenizer)} tokens, and the model only "
+            f"{rows}: they do not belong together; put the model's own tokenizer beside it"
+        )
+    return LoadedBase(model, tokenizer)
 
 
-def load_tokenizer(base: str | Path) -> Any:
-    """The tokenizer at ``base``, padding on the left.
+def load_tokenizer(base: str | Path | BaseSource) -> Any:
+    """The tokenizer of ``base``, padding on the left.
 
     Raises:
-        HistoryError: it lacks a chat template or an end-of-text token.
+        HistoryError: there is none, or it lacks a chat template or an end-of-text token.
     """
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(base))
+    source = base if isinstance(base, BaseSource) else BaseSource(str(base))
+    with _told(source):
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.model, revision=source.revision)
+    if source.chat_template is not None:
+        tokenizer.chat_template = source.chat_template
     if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
         raise HistoryError(
-            f"the tokenizer at {base} lacks a chat template or an end-of-text token; "
+            f"the tokenizer at {source.model} lacks a chat template or an end-of-text token; "
             "use an instruction-tuned model, or set both in tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+@contextmanager
+def _told(source: BaseSource) -> Iterator[None]:
+    """An error of loading names the model and what to do about it."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise HistoryError(
+            f"the model {source.model} cannot be loaded ({reason}); check its name, give a folder "
+            "with config.json, a tokenizer and weights as .safetensors, or, for a gated model of "
+            "the hub, accept its terms there and log in with 'hf auth login'"
+        ) from error
 
 
 # What transformers does to the logits, and the packed forward pass does not: field → no effect.

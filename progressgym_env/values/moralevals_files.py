@@ -8,15 +8,14 @@ fetched from there, at one commit, and compared with their checksums.
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 from progressgym_env.errors import QuestionError
-from progressgym_env.files import write_bytes
+from progressgym_env.files import cache_folder, write_bytes
 
-__all__ = ["FILES", "cache_folder", "find_files"]
+__all__ = ["FILES", "find_files"]
 
 _RULE_COLUMNS = tuple(
     f"{action}_{rule}"
@@ -51,12 +50,6 @@ _REMEDY = (
     "give the folder that holds moralchoice/, foundation/ and views/, such as src/evaluation/"
     "raw_dataset of a checkout of github.com/PKU-Alignment/ProgressGym"
 )
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: ``progressgym`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "progressgym"
 
 
 def find_files(

@@ -40,7 +40,7 @@ def real(tmp_path):
 def _models(monkeypatch):
     """Scripted models in place of the ones that the folder has none of."""
     source = ScriptedSource(scripted_logits(4))
-    monkeypatch.setattr(history_module, "_AdapterSource", lambda *_: source)
+    monkeypatch.setattr(history_module, "source_of", lambda header: source)
 
 
 def edit(folder, change):

@@ -9,7 +9,7 @@ from tiny import make_pairs, make_question, make_tokenizer, make_view_question
 from transformers import LlamaForCausalLM
 
 from progressgym_env.errors import HistoryError
-from progressgym_env.models import language
+from progressgym_env.models import host
 from progressgym_env.models.base import Model, PreferenceData
 from progressgym_env.models.language import LanguageHost, LanguageModel
 from progressgym_env.values.forms import question_prompts
@@ -120,7 +120,7 @@ def test_batches_with_large_vocabularies_are_smaller(model, monkeypatch):
     expected = model.answer_log_probs(prompts)
     whole = model.host.plan(tuple(prompts))
     vocabulary = model.host.causal_lm.config.vocab_size
-    monkeypatch.setattr(language, "_BATCH_LOGITS", 60 * vocabulary)
+    monkeypatch.setattr(host, "_BATCH_LOGITS", 60 * vocabulary)
     model.host._plans.clear()
     plan = model.host.plan(tuple(prompts))
     assert len(plan.batches) > len(whole.batches)

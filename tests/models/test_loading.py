@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
-from progressgym_env.models import loading
+from progressgym_env.models import loading, memory
 from progressgym_env.models.devices import check_device_name
 from progressgym_env.models.language import LanguageHost, resolve_device
 
@@ -107,12 +107,18 @@ def test_the_base_is_loaded_once_in_its_precision(base, monkeypatch, limit, dtyp
 
     def load(folder, **arguments):
         asked.append(arguments["dtype"])
-        return SimpleNamespace(to=lambda device: (device, arguments["dtype"]))
+        embeddings = SimpleNamespace(weight=torch.empty(10**6, 1))
+        return SimpleNamespace(
+            to=lambda device: SimpleNamespace(
+                device=device, dtype=dtype, get_input_embeddings=lambda: embeddings
+            )
+        )
 
     monkeypatch.setattr(loading, "SMALL_BASE", limit)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
     loaded = loading.load_base(base, CUDA)
-    assert loaded.model == (CUDA, dtype)
+    assert (loaded.model.device, loaded.model.dtype) == (CUDA, dtype)
     assert loaded.tokenizer.padding_side == "left"
     assert asked == [dtype]
 

@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 
 from progressgym_env.cli import app
 from progressgym_env.errors import QuestionError
+from progressgym_env.files import cache_folder
 from progressgym_env.values.dimensions import DIMENSION_KEYS, VIEW_KEYS
 from progressgym_env.values.embedding import measure_values
 from progressgym_env.values.moralevals import MoralEvals, load_moralevals
-from progressgym_env.values.moralevals_files import FILES, cache_folder, find_files
+from progressgym_env.values.moralevals_files import FILES, find_files
 from progressgym_env.values.moralevals_text import clean_text, fold
 from progressgym_env.values.questions import Question, load_questions
 from tests.values.scorers import ContentOnly, PositionOnly

@@ -1,0 +1,193 @@
+"""Preparing a declared history: every century's model is measured once, and an episode reads that.
+
+One model is in memory at a time. What was measured of a century is written down, whole or not at
+all, before the next is loaded, so an interrupted preparation goes on with the next century. It is
+kept as long as it was measured of the same model, with the same questions, prompt and seed.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from progressgym_env import __version__
+from progressgym_env.errors import HistoryError, InvalidArgumentError
+from progressgym_env.files import write_json
+from progressgym_env.histories.declared import Checkpoint, Declaration
+from progressgym_env.histories.folder import HISTORY_FILE, remove_replaced, write_history
+from progressgym_env.histories.history import History, read_history
+from progressgym_env.histories.hub import revisions
+from progressgym_env.histories.records import Exchange, Records, measure_centuries
+from progressgym_env.histories.sources import CheckpointSource
+from progressgym_env.values.questions import QuestionSet
+
+__all__ = ["open_prompts", "prepare"]
+
+_PARTS = "measured"
+
+
+def open_prompts() -> list[str]:
+    """The open moral questions of the package, in order."""
+    path = Path(str(files("progressgym_env.histories.embedded") / "open_prompts.json"))
+    prompts: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))["prompts"]
+    return [prompt for some in prompts.values() for prompt in some]
+
+
+def prepare(
+    declared: Declaration,
+    out: Path,
+    questions: QuestionSet,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> History:
+    """Measure the models of a declaration, and write a history folder.
+
+    Args:
+        declared: which models, and how they are asked.
+        out: the folder; new, empty, or left by an earlier preparation, which is gone on with.
+        questions: that they are measured with; kept in the folder unless it is the project's own.
+        device: where the models run, one after another.
+        seed: decides the replies.
+        progress: called with (stage, centuries done, centuries in all).
+
+    Raises:
+        HistoryError: a model is missing, gated or cannot be loaded; said before any is measured
+            where that can be known.
+        InvalidArgumentError: ``out`` holds something else, or a model does not fit into memory.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    _check_folder(out)
+    exact = revisions(declared.checkpoints)
+    checkpoints = tuple(
+        Checkpoint(c.century, c.model, exact[c.century]) for c in declared.checkpoints
+    )
+    parts = out / _PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    source = CheckpointSource(checkpoints, declared.chat_template)
+    streams = np.random.default_rng(seed).spawn(len(checkpoints))
+    measured = []
+    for index, checkpoint in enumerate(checkpoints):
+        part = _Part(parts / f"{checkpoint.century}.json", checkpoint, declared, questions, seed)
+        records = part.read()
+        if records is None:
+            records = measure_centuries(
+                [source.model(index, device, questions)], questions, open_prompts(), streams[index]
+            )
+            part.write(records)
+            source.release()
+            gc.collect()  # Trainers and hooks refer to one another; the next model needs the room.
+        measured.append(records)
+        tell("measuring", index + 1, len(checkpoints))
+    write_history(
+        out,
+        name=declared.name,
+        names=tuple(c.century for c in checkpoints),
+        checkpoints=checkpoints,
+        chat_template=declared.chat_template,
+        questions=questions,
+        records=_joined(measured),
+        provenance={
+            "synthetic": False,
+            "description": declared.description,
+            "package_version": __version__,
+            "seed": seed,
+        },
+    )
+    remove_replaced(out)
+    return read_history(out)
+
+
+def _check_folder(out: Path) -> None:
+    known = (HISTORY_FILE, _PARTS)
+    if out.exists() and not out.is_dir():
+        raise InvalidArgumentError(f"{out} is a file; give a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in known):
+        raise InvalidArgumentError(
+            f"{out} holds something that is no prepared history; give a folder that is empty or "
+            "does not exist yet"
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was measured of one century, as a file."""
+
+    path: Path
+    checkpoint: Checkpoint
+    declared: Declaration
+    questions: QuestionSet
+    seed: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the measurements depend on."""
+        asked = json.dumps([open_prompts(), self.declared.chat_template])
+        return {
+            **asdict(self.checkpoint),
+            "question_set_hash": self.questions.hash,
+            "prompts": hashlib.sha256(asked.encode()).hexdigest(),
+            "seed": self.seed,
+        }
+
+    def read(self) -> Records | None:
+        """The records, if they are there and were measured of the same."""
+        try:
+            raw = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise HistoryError(
+                f"{self.path} is damaged ({error}); remove it, and the century is measured again"
+            ) from error
+        if not isinstance(raw, dict) or raw.get("key") != self.key:
+            return None
+        open_replies, influence_replies = (
+            (tuple(Exchange(**exchange) for exchange in raw[kind]),)
+            for kind in ("open_replies", "influence_replies")
+        )
+        arrays = {
+            name: np.array([raw[name]]) for name in ("values", "standard_errors", "preferences")
+        }
+        return Records(
+            **arrays, open_replies=open_replies, influence_replies=influence_replies, planted=None
+        )
+
+    def write(self, records: Records) -> None:
+        """Store the records of this one century."""
+        content = {
+            "key": self.key,
+            "values": records.values[0].tolist(),
+            "standard_errors": records.standard_errors[0].tolist(),
+            "preferences": records.preferences[0].tolist(),
+            "open_replies": [asdict(exchange) for exchange in records.open_replies[0]],
+            "influence_replies": [asdict(exchange) for exchange in records.influence_replies[0]],
+        }
+        try:
+            write_json(self.path, content)
+        except ValueError as error:
+            raise HistoryError(
+                f"the model {self.checkpoint.model} of {self.checkpoint.century} gave numbers that "
+                f"are none ({error}); check its weights for NaN, and that every dimension has two "
+                "eval questions"
+            ) from error
+
+
+def _joined(records: Sequence[Records]) -> Records:
+    return Records(
+        values=np.concatenate([r.values for r in records]),
+        standard_errors=np.concatenate([r.standard_errors for r in records]),
+        preferences=np.concatenate([r.preferences for r in records]),
+        open_replies=tuple(r.open_replies[0] for r in records),
+        influence_replies=tuple(r.influence_replies[0] for r in records),
+        planted=None,
+    )
