@@ -70,12 +70,14 @@ class Task:
         file: where it is kept, on storage that all workers share.
         history: a name, or the path of a history folder.
         device: where language models run.
+        engine: what measures and replies.
     """
 
     cell: Cell
     file: Path
     history: str
     device: str
+    engine: str = "transformers"
 
 
 def default_workers(n_tasks: int, threads: int) -> int:
@@ -92,7 +94,7 @@ def play_cell(task: Task, report: Callable[[Any], None]) -> Outcome:
     cell, clock = task.cell, _PhaseClock(report)
     file = CellFile(task.file)
     source = load(task.history)
-    env = cell.make_env(source, task.device)
+    env = cell.make_env(source, task.device, task.engine)
     try:
         agent = make_agent(
             cell.agent,
@@ -203,7 +205,10 @@ class _Playing:
     def run(self, executor: Executor) -> None:
         matrix, file_of = self._matrix, self._folder.file_of
         executor.run(
-            [Task(cell, file_of(cell), matrix.history, matrix.device) for cell in self._cells],
+            [
+                Task(cell, file_of(cell), matrix.history, matrix.device, matrix.engine)
+                for cell in self._cells
+            ],
             on_start=lambda index: self._display.start(self._cells[index]),
             on_report=self._on_report,
             on_end=self._on_end,

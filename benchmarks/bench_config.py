@@ -19,7 +19,7 @@ SHIPPED = Path(str(files("progressgym_env.benchmarks"))) / "matrices"
 """Folder of the matrices that come with the package."""
 
 _OF_BLOCK = tuple(entry.name for entry in fields(Block))
-_OF_MATRIX = ("history", "seeds", "device", "threads")
+_OF_MATRIX = ("history", "seeds", "device", "engine", "threads")
 
 
 def named_file(config: str) -> Path:

@@ -48,6 +48,7 @@ class RunConfig:
         seeds: of the episodes, all different, 0 or more.
         steps_ahead: how many centuries ahead; for Predict alone, 1 elsewhere.
         device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
+        engine: what measures and replies, ``"transformers"`` or ``"vllm"``.
         threads: threads every episode computes with, see ``Matrix``.
 
     Raises:
@@ -63,6 +64,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     steps_ahead: int = 1
     device: str = "auto"
+    engine: str = "transformers"
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -78,7 +80,7 @@ class RunConfig:
             update_from=(self.update_from,),
             steps_ahead=(self.steps_ahead,),
         )
-        return Matrix((block,), self.history, self.seeds, self.device, self.threads)
+        return Matrix((block,), self.history, self.seeds, self.device, self.engine, self.threads)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -84,7 +84,11 @@ class EpisodeChecker:
     @cached_property
     def exact(self) -> bool:
         """Whether an episode that is played again here must come out to the last bit."""
-        if isinstance(self._history, SimulatedHistories) or self._matrix.device == "cpu":
+        if isinstance(self._history, SimulatedHistories):
+            return self._alike
+        if self._matrix.engine != "transformers":
+            return False  # vLLM's numbers depend on what else is in a batch.
+        if self._matrix.device == "cpu":
             return self._alike
         if not self._alike or self._matrix.device != "auto":
             # Which card an episode was played on is not written down.
@@ -247,7 +251,7 @@ def play_again(
             result.problems[cells[index]] = problems
 
     executor.run(
-        [Task(cell, files[cell], matrix.history, matrix.device) for cell in cells],
+        [Task(cell, files[cell], matrix.history, matrix.device, matrix.engine) for cell in cells],
         on_start=lambda index: tell(index, 0),
         on_report=lambda index, report: tell(index, int(report[1])),
         on_end=on_end,

@@ -31,7 +31,7 @@ from progressgym_env.files import write_json
 from progressgym_env.histories.loading import load_one
 from progressgym_env.models.base import PreferenceData
 from progressgym_env.models.language import LanguageHost, LanguageModel
-from progressgym_env.models.loading import LoadedBase, base_dtype, torch_device
+from progressgym_env.models.loading import LoadedBase, base_dtype, resolve_device, torch_device
 from progressgym_env.values.embedding import among_answers, prompts_of
 from progressgym_env.values.forms import Prompt
 from progressgym_env.values.questions import QuestionSet, load_questions
@@ -150,17 +150,21 @@ def plain_log_probs(model: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarr
     return np.array(found, dtype=np.float32)
 
 
-def random_model(shape: str, questions: QuestionSet, device: str) -> LanguageModel:
+def random_model(
+    shape: str, questions: QuestionSet, device: str, dtype: str | None = None
+) -> LanguageModel:
     """A randomly initialised model of ``shape``, with the tokenizer of the embedded history."""
     base = load_one("embedded").initial_model("cpu")
     if not isinstance(base, LanguageModel):  # pragma: no cover - the embedded history's is one
         raise TypeError(type(base).__name__)
-    on = torch_device(device)
+    on = torch_device(resolve_device(device))
     config = LlamaConfig(**SHAPES[shape])
     n_parameters = 12 * config.hidden_size**2 * config.num_hidden_layers
     with on:
         model = AutoModelForCausalLM.from_config(
-            config, dtype=base_dtype(n_parameters, on), attn_implementation="sdpa"
+            config,
+            dtype=base_dtype(n_parameters, on) if dtype is None else getattr(torch, dtype),
+            attn_implementation="sdpa",
         )
     host = LanguageHost(LoadedBase(model.eval(), base.host.tokenizer), device=device)
     return LanguageModel(host, host.snapshot(), questions)
@@ -196,7 +200,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
             raise InvalidArgumentError(f"history {chosen.history!r} has no language models")
         model = LanguageModel(found.host, found.state, questions)
     else:
-        model = random_model(chosen.shape, questions, chosen.device)
+        model = random_model(chosen.shape, questions, chosen.device, chosen.dtype)
     causal_lm = model.host.inference_model(model.state)
     device, dtype = causal_lm.device, causal_lm.dtype
     prompts = prompts_of(questions.eval)
@@ -249,6 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--history", default="embedded", help="whose first model is measured")
     parser.add_argument("--shape", choices=tuple(SHAPES), help="measure a random model")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of a random model, in place of the usual"
+    )
     parser.add_argument("--questions", default="own", help="own or moralevals")
     parser.add_argument("--path", type=Path, default=None, help="where the questions lie")
     parser.add_argument("--device", default="auto")

@@ -112,7 +112,9 @@ def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
                 _ForeignBlock(**{**own, "agents": tuple(raw.get("agents", own["agents"]))})
             )
         rest = Matrix.from_dict({k: v for k, v in arguments.items() if k != "matrix"})
-        return Matrix(tuple(blocks), rest.history, rest.seeds, rest.device, rest.threads)
+        return Matrix(
+            tuple(blocks), rest.history, rest.seeds, rest.device, rest.engine, rest.threads
+        )
     except (ProgressGymError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{CONFIG_FILE} tells of no matrix that can be checked here: {error}"

@@ -70,7 +70,10 @@ class Cell:
         return found
 
     def make_env(
-        self, history: str | History | SimulatedHistories, device: str
+        self,
+        history: str | History | SimulatedHistories,
+        device: str,
+        engine: str = "transformers",
     ) -> gym.Env[Any, Any]:
         """The environment that this episode is played in."""
         ahead = {"steps_ahead": self.steps_ahead} if takes_steps_ahead(self.challenge) else {}
@@ -80,6 +83,7 @@ class Cell:
             update=self.update,
             update_from=self.update_from,
             device=device,
+            **({} if engine == "transformers" else {"engine": engine}),
             **ahead,
         )
 
@@ -148,6 +152,7 @@ class Matrix:
         history: a name, or the path of a history folder.
         seeds: of the episodes, all different, 0 or more.
         device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
+        engine: what measures and replies, ``"transformers"`` or ``"vllm"``.
         threads: threads every episode computes with. Sums of floating-point numbers depend on how
             they are split, so this is fixed, and how many episodes run side by side is not part
             of the matrix: it changes nothing but the time.
@@ -160,6 +165,7 @@ class Matrix:
     history: str = "embedded"
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
+    engine: str = "transformers"
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -191,7 +197,14 @@ class Matrix:
             UnknownNameError: an unknown key.
             InvalidArgumentError: a value of another kind.
         """
-        known = {"history": str, "seeds": list, "device": str, "threads": int, "matrix": list}
+        known = {
+            "history": str,
+            "seeds": list,
+            "device": str,
+            "engine": str,
+            "threads": int,
+            "matrix": list,
+        }
         _check_keys("the matrix", raw, known)
         blocks = []
         for number, block in enumerate(raw.get("matrix", [{}]), start=1):

@@ -96,7 +96,7 @@ def _header(data: RunData) -> dict[str, Any]:
         "progressgym-env": config.get("package_version"),
         "Processor": config.get("processor"),
         "Platform": config.get("platform"),
-        "Device": f"{matrix.device}, threads {matrix.threads}",
+        "Device": f"{matrix.device}, {matrix.engine}, threads {matrix.threads}",
     }
     hashes = {
         "Configuration": config.get("config_hash"),

@@ -169,9 +169,10 @@ def replay(
     history: Source,
     device: str,
     on_step: Callable[[int, int, str], None] = lambda done, n_steps, century: None,
+    engine: str = "transformers",
 ) -> EpisodeRecord:
     """Play an episode again in full, with real models, and the actions of its record."""
-    env = cell.make_env(history, device)
+    env = cell.make_env(history, device, engine)
     try:
         return play_episode(env, player, cell.seed, agent_name=cell.agent, on_step=on_step)
     finally:
@@ -187,6 +188,7 @@ def replay_cell(task: Task, report: Callable[[Any], None]) -> EpisodeRecord:
         task.history,
         task.device,
         lambda done, n_steps, century: report(("step", done, n_steps, century)),
+        task.engine,
     )
 
 

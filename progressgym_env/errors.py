@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "EngineError",
     "HistoryError",
     "InvalidActionError",
     "InvalidArgumentError",
@@ -53,6 +54,10 @@ class HistoryError(ProgressGymError, ValueError):
 
 class PolicyError(ProgressGymError, ValueError):
     """A trained policy or checkpoint that is damaged, or made for something else."""
+
+
+class EngineError(ProgressGymError, RuntimeError):
+    """vLLM did not start, could not do what it was asked, or its process ended."""
 
 
 class RunFolderError(ProgressGymError, ValueError):

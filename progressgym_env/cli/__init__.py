@@ -20,7 +20,7 @@ from progressgym_env import __version__
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
 from progressgym_env.cli.history import history_app
-from progressgym_env.cli.options import Device, Json
+from progressgym_env.cli.options import Device, EngineName, Json
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
@@ -140,6 +140,7 @@ def run(
     seeds: Seeds = 1,
     out: Out = None,
     device: Device = "auto",
+    engine: EngineName = "transformers",
     workers: Workers = None,
     threads: Threads = 1,
     wandb: Wandb = "disabled",
@@ -163,6 +164,7 @@ def run(
             seeds=tuple(range(seed, seed + seeds)),
             steps_ahead=steps_ahead,
             device=device,
+            engine=engine,
             threads=threads,
         )
         result = _run(config, out, workers, quiet=quiet, wandb=wandb)

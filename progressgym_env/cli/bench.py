@@ -65,6 +65,14 @@ def bench(
         str | None,
         typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ...", show_default="auto"),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What measures and replies: transformers or vllm.",
+            show_default="transformers",
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -116,6 +124,7 @@ def bench(
             "steps_ahead": _numbers(steps_ahead),
             "seeds": seeds,
             "device": device,
+            "engine": engine,
             "threads": threads,
         }
         options = {key: value for key, value in given.items() if value is not None}

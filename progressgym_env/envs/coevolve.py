@@ -15,6 +15,7 @@ from progressgym_env.scoring import coevolve_score, coevolve_term
 from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
+    from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = ["CoevolveEnv"]
@@ -94,6 +95,7 @@ class CoevolveEnv(ProgressEnv):
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
     | `device` | `"auto"` | where language models run: `"auto"`, `"cpu"`, `"cuda"`, ... |
+    | `engine` | `"transformers"` | what measures and replies: `"transformers"`, `"vllm"`, or `VllmSettings` |
     | `history_epochs` | `1.0` | passes the proxy makes over the century's replies, ≥ 0 |
     | `examinee_epochs` | `2.0` | passes the proxy makes over the examinee's replies, ≥ 0 |
 
@@ -112,6 +114,7 @@ class CoevolveEnv(ProgressEnv):
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         history_epochs: float = 1.0,
         examinee_epochs: float = 2.0,
         **unknown: object,
@@ -125,6 +128,7 @@ class CoevolveEnv(ProgressEnv):
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
+            engine=engine,
             **unknown,
         )
 

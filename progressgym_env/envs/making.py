@@ -16,6 +16,7 @@ from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
 if TYPE_CHECKING:
+    from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = ["make_observation", "make_world"]
@@ -29,6 +30,7 @@ def make_world(
     n_samples: int,
     influence: Influence | None,
     device: str,
+    engine: VllmSettings | None,
     tell: Callable[[str], None],
 ) -> World:
     """The world that plays ``history``, in closed form or with models that are really trained.
@@ -53,6 +55,7 @@ def make_world(
         n_samples=n_samples,
         influence=influence,
         device=device,
+        engine=engine,
         tell=tell,
     )
 

@@ -13,6 +13,7 @@ from progressgym_env.scoring import cosine, predict_score
 from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
+    from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
 
 __all__ = ["PredictEnv"]
@@ -89,6 +90,7 @@ class PredictEnv(ProgressEnv):
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
     | `device` | `"auto"` | where language models run: `"auto"`, `"cpu"`, `"cuda"`, ... |
+    | `engine` | `"transformers"` | what measures and replies: `"transformers"`, `"vllm"`, or `VllmSettings` |
     | `steps_ahead` | `1` | k, how many centuries ahead to be, 1 to n_centuries - 2 |
 
     ## Version History
@@ -106,6 +108,7 @@ class PredictEnv(ProgressEnv):
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         steps_ahead: int = 1,
         **unknown: object,
     ) -> None:
@@ -116,6 +119,7 @@ class PredictEnv(ProgressEnv):
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
+            engine=engine,
             **unknown,
         )
         # The furthest that leaves a step to make.

@@ -29,6 +29,7 @@ from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load
 from progressgym_env.models.base import Model
 from progressgym_env.models.devices import check_device_name
+from progressgym_env.models.engines import VllmSettings, check_engine
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         **unknown: object,
     ) -> None:
         refuse_unknown_arguments(type(self), unknown)
@@ -83,6 +85,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
             n_samples=self._dialogue_samples,
             influence=self._influence,
             device=self._device,
+            engine=check_engine(engine),
             tell=self._phase,
         )
         self._check_history()
@@ -340,7 +343,7 @@ class ProgressEnv(gym.Env[Observation, Action]):
         return rendering.trajectory_array(trajectory, self._title)
 
     def close(self) -> None:
-        """Let go of this environment's models and of the episode. May be called more than once.
+        """Let go of this environment's models, its engine and the episode; more than once is fine.
 
         The history, which others may be using, keeps its base model loaded: ``history.release()``.
         """

@@ -29,7 +29,9 @@ from progressgym_env.models.base import Model, PreferenceData
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
 if TYPE_CHECKING:
+    from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
+    from progressgym_env.models.vllm_engine import VllmEngine
 
 __all__ = ["MAX_COPIES", "Influence", "JudgeView", "ModelWorld", "World"]
 
@@ -143,6 +145,7 @@ class ModelWorld:
         n_samples: replies shown.
         influence: Coevolve: how the proxy learns; None elsewhere.
         device: where models run.
+        engine: how vLLM runs that measures and replies; None leaves it to ``transformers``.
         tell: called with the name of every phase of work as it begins.
 
     Raises:
@@ -158,12 +161,15 @@ class ModelWorld:
         n_samples: int,
         influence: Influence | None,
         device: str,
+        engine: VllmSettings | None,
         tell: Callable[[str], None],
     ) -> None:
         self.history = history
         self._update, self._from_initial = update, from_initial
         self._n_samples, self._influence = n_samples, influence
         self._device, self._tell = device, tell
+        self._engine_settings = engine
+        self._engine: VllmEngine | None = None
         self._check_dialogue()
         # None stands for the initial model, which is loaded when first needed.
         self._initial: Model | None = None
@@ -187,6 +193,8 @@ class ModelWorld:
     def begin(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> None:
         """Put examinee and proxy at the first century."""
         refuse_unknown_options(options, ())
+        if self._engine is not None and not self._engine.alive:
+            self.close()  # A new one is started with the next model that is needed.
         self._streams = _Streams.drawn_from(rng)
         self._examinee = self._proxy = None
         self.examinee_embedding = self._recorded_embedding(0)
@@ -276,8 +284,11 @@ class ModelWorld:
         self._proxy = self._restored(part_of("proxy", state.arrays))
 
     def close(self) -> None:
-        """Let go of all models; the history, which others may be using, keeps its base loaded."""
+        """Let go of all models and the engine; the history, shared with others, keeps its base."""
         self._initial = self._examinee = self._proxy = None
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _check_dialogue(self) -> None:
         history, n_samples = self.history, self._n_samples
@@ -295,7 +306,12 @@ class ModelWorld:
 
     def _initial_model(self) -> Model:
         if self._initial is None:
-            self._initial = self.history.initial_model(device=self._device)
+            initial = self.history.initial_model(device=self._device)
+            if self._engine_settings is not None:
+                from progressgym_env.models.vllm_engine import start_engine
+
+                self._engine, initial = start_engine(initial, self._engine_settings)
+            self._initial = initial
         return self._initial
 
     def _restored(self, arrays: Mapping[str, NDArray[Any]]) -> Model | None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from progressgym_env.errors import HistoryError
+from progressgym_env.files import write_bytes, write_json
 
 __all__ = [
     "AdapterState",
@@ -155,3 +156,20 @@ def can_merge(model: Any) -> bool:
         isinstance(layer, LoraLinear) and layer.get_base_layer().weight is not shared
         for layer in layers
     )
+
+
+def write_adapter(folder: Path, tensors: bytes, config: LoraConfig) -> None:
+    """Write an adapter in peft's format: ``adapter_config.json`` and safetensors.
+
+    Args:
+        folder: made where it is not there.
+        tensors: the content of ``adapter_model.safetensors``.
+        config: the settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "adapter_model.safetensors", tensors)
+    raw = config.to_dict()
+    # Where the base lay when the adapter was made means nothing elsewhere.
+    raw.update(base_model_name_or_path=None, inference_mode=True)
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in raw.items()}
+    write_json(folder / "adapter_config.json", plain)

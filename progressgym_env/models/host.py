@@ -61,6 +61,7 @@ class LanguageHost:
         tokenizer: of the base.
         peft_model: the base with the slot.
         fresh: the first adapter.
+        source: where the base came from; None where it was in memory already.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class LanguageHost:
         seed: int = 0,
     ) -> None:
         self.device = resolve_device(device)
+        self.source: BaseSource | None = None
+        if not isinstance(base, LoadedBase):
+            self.source = base if isinstance(base, BaseSource) else BaseSource(str(base))
         on = torch_device(self.device)
         if on.type == "cuda":
             # So that it has random states to keep.

@@ -21,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from progressgym_env.files import write_bytes, write_json
 from progressgym_env.models.adapters import (
     AdapterState,
     check_tensors,
     default_lora_config,
     read_lora_config,
+    write_adapter,
 )
 from progressgym_env.models.base import PreferenceData, Update
 from progressgym_env.models.compiling import eager
+from progressgym_env.models.engines import Engine
 from progressgym_env.models.host import LanguageHost
 from progressgym_env.models.loading import resolve_device
 from progressgym_env.models.packed_forward import edge_log_probs
@@ -81,12 +82,21 @@ class LanguageModel:
         host: base, tokenizer and adapter slot.
         state: adapter tensors; never modified.
         questions: the set whose eval split ``values`` measures.
+        engine: what measures and replies in place of ``transformers``, as far as it can; handed on
+            to what the model becomes.
     """
 
-    def __init__(self, host: LanguageHost, state: AdapterState, questions: QuestionSet) -> None:
+    def __init__(
+        self,
+        host: LanguageHost,
+        state: AdapterState,
+        questions: QuestionSet,
+        engine: Engine | None = None,
+    ) -> None:
         self.host = host
         self.state = state
         self.questions = questions
+        self.engine = engine
 
     @cached_property
     def digest(self) -> str:
@@ -115,8 +125,42 @@ class LanguageModel:
     def answer_log_probs(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
         """(n_answers,) log-probability of every answer of every prompt, one after another.
 
-        In 32 bits, so that what is stored is what was computed with.
+        In 32 bits, so that what is stored is what was computed with. Those of an engine are among
+        the answers of a prompt, others among all tokens.
         """
+        if self.engine is None:
+            return self._packed_log_probs(prompts)
+        tokens = [self._answer_tokens(prompt) for prompt in prompts]
+        by_engine = [index for index, some in enumerate(tokens) if some is not None]
+        others = [prompt for prompt, some in zip(prompts, tokens, strict=True) if some is None]
+        scored = iter(
+            self.engine.score(
+                self.state,
+                self.digest,
+                [self.host.encode_prompt(prompts[index].text) for index in by_engine],
+                [tokens[index] or [] for index in by_engine],
+            )
+        )
+        packed = self._packed_log_probs(others) if others else np.zeros(0, dtype=np.float32)
+        found, start = [], 0
+        for prompt, some in zip(prompts, tokens, strict=True):
+            if some is not None:
+                found.append(np.asarray(next(scored), dtype=np.float32))
+                continue
+            found.append(packed[start : start + len(prompt.answers)])
+            start += len(prompt.answers)
+        return np.concatenate(found)
+
+    def _answer_tokens(self, prompt: Prompt) -> list[int] | None:
+        """One token an answer, all different; None where that is not so."""
+        if prompt.form == "repeat":
+            return None
+        encode = self.host.tokenizer
+        ids = [encode(answer, add_special_tokens=False)["input_ids"] for answer in prompt.answers]
+        tokens = [some[0] for some in ids if len(some) == 1]
+        return tokens if len(set(tokens)) == len(prompt.answers) else None
+
+    def _packed_log_probs(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
         plan = self.host.plan(tuple(prompts))
         model = self.host.inference_model(self.state)
         total = np.zeros(plan.n_answers)
@@ -135,6 +179,18 @@ class LanguageModel:
         temperature: float = 1.0,
     ) -> list[str]:
         """One sampled reply a prompt; ``rng`` decides what is drawn."""
+        if self.engine is not None and prompts:
+            tokenizer = self.host.tokenizer
+            tokens = self.engine.reply(
+                self.state,
+                self.digest,
+                [self.host.encode_prompt(prompt) for prompt in prompts],
+                [int(seed) for seed in rng.integers(2**31, size=len(prompts))],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+            )
+            texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            return [text.strip() for text in texts]
         replies: list[str] = []
         for start in range(0, len(prompts), _REPLY_ROWS):
             some = prompts[start : start + _REPLY_ROWS]
@@ -183,6 +239,10 @@ class LanguageModel:
         """A new model after ``update`` on ``data``; without any copy, this very model."""
         return self._trained(resolve_update(update), examples_from(data), data.seed)
 
+    def with_engine(self, engine: Engine | None) -> Self:
+        """The same model, measured and replying by ``engine`` (None: ``transformers``)."""
+        return type(self)(self.host, self.state, self.questions, engine)
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The adapter's tensors as arrays: all that tells this model from others of its host."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.state.items()}
@@ -196,18 +256,12 @@ class LanguageModel:
         found = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         check_tensors(found, self.state, "the stored adapter")
         state = {name: found[name].to(like.device, like.dtype) for name, like in self.state.items()}
-        return type(self)(self.host, state, self.questions)
+        return type(self)(self.host, state, self.questions, self.engine)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's format: ``adapter_config.json`` and safetensors."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state.items()}
-        write_bytes(folder / "adapter_model.safetensors", save(tensors))
-        config = self.host.lora_config.to_dict()
-        # Where the base lay when the adapter was made means nothing elsewhere.
-        config.update(base_model_name_or_path=None, inference_mode=True)
-        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
-        write_json(folder / "adapter_config.json", plain)
+        write_adapter(folder, save(tensors), self.host.lora_config)
 
     def _trained(
         self, update: TrainingUpdate, examples: Sequence[TrainingExample], seed: int
@@ -217,4 +271,4 @@ class LanguageModel:
         state = self.host.trained(
             self.state, lambda model, tokenizer: update.train(model, tokenizer, examples, seed)
         )
-        return type(self)(self.host, state, self.questions)
+        return type(self)(self.host, state, self.questions, self.engine)

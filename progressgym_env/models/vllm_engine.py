@@ -1,0 +1,297 @@
+"""vLLM in a process of its own: measuring and replying for the states of one base.
+
+Adapters are handed over at run time as files, in memory where the system has a place for that.
+vLLM answers what takes one generated token, letters and yes or no, and writes replies. Log-
+probabilities of whole options (form ``repeat``) it could only give as log-probabilities of prompts,
+which do not share beginnings, can be stale and can exhaust its memory (vllm#17251, #42245, #5907),
+so those stay with ``transformers``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import LoraConfig
+from safetensors.torch import save
+
+from progressgym_env.errors import EngineError, InvalidArgumentError
+from progressgym_env.models.adapters import write_adapter
+from progressgym_env.models.base import Model
+from progressgym_env.models.engines import VllmSettings
+from progressgym_env.models.language import LanguageModel
+from progressgym_env.models.loading import BaseSource
+
+__all__ = ["VllmEngine", "start_engine"]
+
+_SERVER = Path(__file__).with_name("vllm_server.py")
+_IN_MEMORY = Path("/dev/shm")
+_MAX_LENGTH = 4096
+"""Tokens; the longest published question and a reply have fewer than 1,000."""
+_KEPT = 4
+"""Adapters that are kept as files; an episode of Coevolve uses two."""
+_ENVIRONMENT = {
+    # The engine's core beside the server, so that there is one process to end.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    # On a CPU: GiB of keys and values, and no claim on cores that training uses, too.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+class VllmEngine:
+    """A running vLLM. Obeys ``Engine``.
+
+    Args:
+        source: the base; a folder or a name on the hub.
+        lora: settings of all adapters that are handed over.
+        stop_token: the token that ends a reply.
+        device: ``"cpu"`` or ``"cuda"``.
+        max_length: tokens that a prompt and its reply may have.
+        settings: how vLLM runs.
+
+    Raises:
+        EngineError: it did not start; the message holds its last words.
+        InvalidArgumentError: the interpreter to run it with is not there.
+    """
+
+    def __init__(
+        self,
+        source: BaseSource,
+        lora: LoraConfig,
+        stop_token: int,
+        *,
+        device: str,
+        max_length: int,
+        settings: VllmSettings,
+    ) -> None:
+        self._lora, self._stop_token = lora, stop_token
+        self._numbers: dict[str, int] = {}
+        self._files: list[str] = []
+        place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        self._folder = Path(tempfile.mkdtemp(prefix="progressgym-vllm-", dir=place))
+        self._errors = self._folder / "errors.txt"
+        self._process = self._spawn(settings)
+        # Also where nobody closes it: when it is collected, or the interpreter ends.
+        self._end = weakref.finalize(self, _end, self._process, self._folder)
+        options: dict[str, Any] = {
+            "dtype": "float32" if device == "cpu" else "bfloat16",
+            "enable_lora": True,
+            "max_lora_rank": lora.r,  # Exactly: a larger one costs time.
+            "max_model_len": max_length,
+            # Of the allowed tokens alone, so that they are probabilities among the answers.
+            "logprobs_mode": "processed_logprobs",
+            "max_logprobs": 8,
+            "skip_tokenizer_init": True,
+            "seed": 0,
+            "tensor_parallel_size": settings.tensor_parallel_size,
+        }
+        if source.revision is not None:
+            options["revision"] = source.revision
+        if device == "cpu":
+            options["enforce_eager"] = True
+        else:
+            options["gpu_memory_utilization"] = settings.gpu_memory_utilization
+        answer = self._ask(
+            {"op": "start", "model": source.model, "options": options},
+            seconds=settings.start_seconds,
+        )
+        self.version: str = answer["version"]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def score(
+        self,
+        adapter: Mapping[str, Any],
+        digest: str,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+    ) -> list[NDArray[Any]]:
+        """For each prompt, the log-probabilities of its answers (tokens) among one another.
+
+        Args:
+            adapter: name of each tensor → tensor.
+            digest: tells this adapter from others.
+            prompts: token ids.
+            answers: for each prompt, one token an answer.
+
+        Raises:
+            EngineError: the process ended, or could not do it.
+        """
+        answer = self._ask(
+            {
+                "op": "score",
+                "adapter": self._handed_over(adapter, digest),
+                "prompts": [list(prompt) for prompt in prompts],
+                "answers": [list(tokens) for tokens in answers],
+            }
+        )
+        return [np.array(some) for some in answer["log_probs"]]
+
+    def reply(
+        self,
+        adapter: Mapping[str, Any],
+        digest: str,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+    ) -> list[list[int]]:
+        """For each prompt, the tokens of one sampled reply.
+
+        Raises:
+            EngineError: the process ended, or could not do it.
+        """
+        answer = self._ask(
+            {
+                "op": "reply",
+                "adapter": self._handed_over(adapter, digest),
+                "prompts": [list(prompt) for prompt in prompts],
+                "seeds": list(seeds),
+                "max_new_tokens": max_new_tokens,
+                "temperature": temperature,
+                "stop_token": self._stop_token,
+            }
+        )
+        replies: list[list[int]] = answer["replies"]
+        return replies
+
+    def close(self) -> None:
+        """End the process and remove the files; a second time does nothing."""
+        self._end()
+
+    def _spawn(self, settings: VllmSettings) -> subprocess.Popen[bytes]:
+        python = settings.python or os.environ.get("PROGRESSGYM_VLLM_PYTHON") or sys.executable
+        try:
+            with self._errors.open("wb") as errors:
+                return subprocess.Popen(
+                    [python, str(_SERVER)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env={**os.environ, **_ENVIRONMENT},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            shutil.rmtree(self._folder)
+            raise InvalidArgumentError(
+                f"vLLM cannot be run with {python!r} ({error}); set PROGRESSGYM_VLLM_PYTHON to the "
+                "interpreter of the environment that it is installed in"
+            ) from error
+
+    def _handed_over(self, adapter: Mapping[str, Any], digest: str) -> list[Any]:
+        """Name, number and folder of an adapter, which is written where it is new."""
+        folder = self._folder / digest
+        if digest not in self._files:
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter.items()}
+            write_adapter(folder, save(tensors), self._lora)
+            self._files.append(digest)
+            if len(self._files) > _KEPT:
+                shutil.rmtree(self._folder / self._files.pop(0))
+        # A number stands for one adapter for ever: vLLM keeps them by it.
+        number = self._numbers.setdefault(digest, len(self._numbers) + 1)
+        return [digest, number, str(folder)]
+
+    def _ask(self, request: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None or stdin.closed:
+            raise EngineError("the vLLM process was closed; make a new environment")
+        line = b""
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+            if seconds is None or select.select([stdout], [], [], seconds)[0]:
+                line = stdout.readline()
+        except OSError:
+            pass  # It has ended; what follows says so.
+        except BaseException:
+            # An interrupt: what comes next on the line would be the answer to this.
+            self.close()
+            raise
+        if not line:
+            raise self._ended(request["op"], seconds)
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EngineError(
+                f"vLLM could not {request['op']} ({answer['error']}: {answer['message']})"
+                f"{self._last_words()}"
+            )
+        return answer
+
+    def _ended(self, doing: str, seconds: float | None) -> EngineError:
+        try:
+            code = self._process.wait(timeout=5)
+            what = f"ended with exit code {code}"
+        except subprocess.TimeoutExpired:
+            what = f"gave no answer within {seconds} s"
+        words = self._last_words()
+        self.close()
+        return EngineError(
+            f"the vLLM process {what} (asked to {doing}); a benchmark goes on at this century with "
+            f"--resume, an environment after reset{words}"
+        )
+
+    def _last_words(self) -> str:
+        if not self._errors.is_file():
+            return ""
+        text = self._errors.read_text(encoding="utf-8", errors="replace").strip()
+        return f". It said last:\n{text[-1500:]}" if text else ""
+
+
+def start_engine(model: Model, settings: VllmSettings) -> tuple[VllmEngine, LanguageModel]:
+    """A vLLM with the base of ``model``, and the model as measured by it.
+
+    Raises:
+        InvalidArgumentError: it is no language model of a folder or of the hub.
+        EngineError: vLLM did not start.
+    """
+    source = model.host.source if isinstance(model, LanguageModel) else None
+    if not isinstance(model, LanguageModel) or source is None:
+        raise InvalidArgumentError(
+            "engine='vllm' needs a history whose models are language models in a folder or on the "
+            "hub; use engine='transformers'"
+        )
+    host = model.host
+    engine = VllmEngine(
+        source,
+        host.lora_config,
+        host.tokenizer.eos_token_id,
+        device=host.device,
+        max_length=min(host.causal_lm.config.max_position_embeddings, _MAX_LENGTH),
+        settings=settings,
+    )
+    return engine, model.with_engine(engine)
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    if process.poll() is None:
+        # It leads a group, in which whatever it started is, too.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    shutil.rmtree(folder, ignore_errors=True)
