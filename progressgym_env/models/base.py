@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 from progressgym_env.values.questions import Pair
 
-__all__ = ["Model", "PreferenceData", "Update"]
+__all__ = ["SMALL_BASE", "Model", "PreferenceData", "Update"]
+
+SMALL_BASE = 50_000_000
+"""Parameters up to which a base counts as small: it is computed in 32 bits everywhere, kept a
+second time with the adapter in use merged in, and trained at other rates than a large one.
+"""
 
 
 @dataclass(frozen=True, eq=False)

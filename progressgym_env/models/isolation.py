@@ -20,8 +20,8 @@ __all__ = ["leaving_no_trace"]
 def leaving_no_trace(model: Any) -> Iterator[str]:
     """Put back everything but the adapter's weights at the end.
 
-    That is: the model's mode, forward pass, configuration, dropout and adapters; the global random
-    states; the current GPU; accelerate's process-wide state; garbage; the file system.
+    That is: the model's mode, forward pass, configuration, dropout, checkpointing and adapters;
+    global random states; the current GPU; accelerate's process-wide state; garbage; files.
 
     Args:
         model: the ``peft.PeftModel`` to be trained.
@@ -35,6 +35,7 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     configs = [base.config, base.config.get_text_config(), base.generation_config]
     objects = [model, base, *configs]
     attributes = [(o, dict(vars(o))) for o in objects if o is not None]
+    checkpointed = base.is_activation_checkpointing
     dropouts = [(m, m.p) for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     with (
         random_states_kept(),
@@ -53,6 +54,8 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
                 for name in vars(owner).keys() - values.keys():
                     del vars(owner)[name]
                 vars(owner).update(values)
+            if base.is_activation_checkpointing and not checkpointed:
+                base.activation_checkpointing_disable()
             for dropout, p in dropouts:
                 dropout.p = p
             model.zero_grad(set_to_none=True)

@@ -36,6 +36,7 @@ from progressgym_env.models.loading import resolve_device
 from progressgym_env.models.packed_forward import edge_log_probs
 from progressgym_env.models.randomness import random_states_kept, seed_torch
 from progressgym_env.models.updates import (
+    BySize,
     SFTSettings,
     SFTUpdate,
     TrainingExample,
@@ -64,11 +65,12 @@ __all__ = [
     "resolve_device",
 ]
 
-IMITATION = SFTSettings(learning_rate=1e-2)
+IMITATION = SFTSettings(learning_rate=BySize(1e-2, 1.5e-4))
 """How a model learns from what others say (Coevolve); the epochs are the environment's.
 
-The rate is the one at which the embedded centuries are fitted, so that people left to themselves
-follow their own history; at a tenth of it they end nearer to the first century than to their own.
+The rate of small bases is the one at which the embedded centuries are fitted, so that people left
+to themselves follow their own history; at a tenth of it they end nearer to the first century than
+to their own.
 """
 
 # Prompts replied to at once: their keys and values lie in memory together.

@@ -16,11 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
+from progressgym_env.models.base import SMALL_BASE
 from progressgym_env.models.devices import check_device_name
 from progressgym_env.models.memory import check_memory
 
 __all__ = [
-    "SMALL_BASE",
     "BaseSource",
     "LoadedBase",
     "base_dtype",
@@ -32,9 +32,6 @@ __all__ = [
     "resolve_device",
     "torch_device",
 ]
-
-SMALL_BASE = 50_000_000
-"""Parameters up to which a base is computed in 32 bits everywhere and is kept a second time."""
 
 
 def resolve_device(device: str) -> str:

@@ -95,6 +95,8 @@ class RewardModel(PreTrainedModel):
         pad_token: what batches are padded with.
     """
 
+    supports_gradient_checkpointing = True
+
     def __init__(self, model: Any, beta: float, pad_token: int) -> None:
         base = model.get_base_model()
         config = type(base.config).from_dict(base.config.to_dict())
@@ -168,7 +170,7 @@ def train_reward(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    check_finite(model, settings.reward.learning_rate)
+    check_finite(model, args.learning_rate)
     model.set_adapter(ADAPTER)
     return reward
 
@@ -214,7 +216,7 @@ def _reinforce(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    check_finite(model, settings.policy.learning_rate)
+    check_finite(model, args.learning_rate)
 
 
 def _prompts_to_train(

@@ -26,6 +26,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.models.base import SMALL_BASE
 from progressgym_env.models.isolation import leaving_no_trace
 from progressgym_env.models.training_batches import (
     EncodedExample,
@@ -176,9 +177,10 @@ def check_trainable(model: Any) -> None:
 
 def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str) -> dict[str, Any]:
     """What trl's configurations share: everything that writes, logs or reports is off."""
+    n_parameters = sum(p.numel() for p in model.get_base_model().parameters())
     return {
         "output_dir": folder,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.rate_for(n_parameters),
         "per_device_train_batch_size": settings.batch_size,
         "num_train_epochs": 1,  # The dataset holds every pass already.
         "train_sampling_strategy": "sequential",
@@ -191,7 +193,8 @@ def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str)
         "use_cpu": model.device.type == "cpu",
         # The base's own precision; mixed precision would wrap the forward pass.
         "bf16": False,
-        "activation_checkpointing": False,
+        # A large base's activations would take more memory than its weights.
+        "activation_checkpointing": n_parameters > SMALL_BASE,
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
         "save_strategy": "no",

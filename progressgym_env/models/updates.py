@@ -16,13 +16,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from progressgym_env.errors import InvalidArgumentError, unknown_name
-from progressgym_env.models.base import PreferenceData, Update
+from progressgym_env.models.base import SMALL_BASE, PreferenceData, Update
 from progressgym_env.values.forms import Prompt, question_prompts
 from progressgym_env.values.questions import Pair
 
 __all__ = [
     "SCHEDULES",
     "UPDATES",
+    "BySize",
     "DPOSettings",
     "DPOUpdate",
     "RLHFSettings",
@@ -36,6 +37,40 @@ __all__ = [
 ]
 
 SCHEDULES = ("constant", "linear", "cosine")
+
+
+def _check(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> None:
+    known = isinstance(value, int | float | np.integer | np.floating)
+    # The comparison is False for NaN too.
+    finite = known and not isinstance(value, bool) and abs(value) < math.inf
+    if not finite or not fits(value):
+        raise InvalidArgumentError(f"{name}={value!r}: must be {allowed}")
+
+
+def _is_positive_int(value: float) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+@dataclass(frozen=True)
+class BySize:
+    """A learning rate that depends on the size of the base.
+
+    Attributes:
+        small: up to ``SMALL_BASE`` (50 million) parameters: tuned on the embedded models.
+        large: above. The defaults are ten times the rates at which the original trains all
+            parameters of its 8B and 70B models: adapters want about ten times as much (Schulman
+            et al. 2025, "LoRA Without Regret"). They have not been tried on the real models.
+
+    Raises:
+        InvalidArgumentError: a rate is no number > 0.
+    """
+
+    small: float
+    large: float
+
+    def __post_init__(self) -> None:
+        _check("small", self.small, "a number > 0", lambda x: x > 0)
+        _check("large", self.large, "a number > 0", lambda x: x > 0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +93,7 @@ class SFTSettings:
     """Supervised fine-tuning with AdamW on the tokens of the reply, the end token included.
 
     Attributes:
-        learning_rate: peak, > 0.
+        learning_rate: peak, > 0; or :class:`BySize`, one for small bases and one for large ones.
         batch_size: examples a step, ≥ 1.
         epochs: passes over the examples, ≥ 0, fractions allowed: round(epochs · n) examples are
             seen (at least one unless ``epochs`` is 0, which trains nothing), each whole pass in an
@@ -73,7 +108,7 @@ class SFTSettings:
         InvalidArgumentError: a setting is out of its range.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float | BySize = BySize(1e-3, 1.5e-4)
     batch_size: int = 16
     epochs: float = 1.0
     weight_decay: float = 0.0
@@ -82,7 +117,8 @@ class SFTSettings:
     schedule: str = "linear"
 
     def __post_init__(self) -> None:
-        _check("learning_rate", self.learning_rate, "a number > 0", lambda x: x > 0)
+        if not isinstance(self.learning_rate, BySize):
+            _check("learning_rate", self.learning_rate, "a number > 0", lambda x: x > 0)
         _check("batch_size", self.batch_size, "a whole number ≥ 1", _is_positive_int)
         _check("epochs", self.epochs, "a number ≥ 0", lambda x: x >= 0)
         _check("weight_decay", self.weight_decay, "a number ≥ 0", lambda x: x >= 0)
@@ -90,6 +126,13 @@ class SFTSettings:
         _check("max_grad_norm", self.max_grad_norm, "a number ≥ 0", lambda x: x >= 0)
         if self.schedule not in SCHEDULES:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
+
+    def rate_for(self, n_parameters: int) -> float:
+        """The peak learning rate for a base of so many parameters."""
+        if not isinstance(self.learning_rate, BySize):
+            return float(self.learning_rate)
+        small = n_parameters <= SMALL_BASE
+        return self.learning_rate.small if small else self.learning_rate.large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +146,7 @@ class DPOSettings(SFTSettings):
     than 400 examples; 2e-3 does not.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float | BySize = BySize(2e-3, 3e-6)
     beta: float = 0.1
 
     def __post_init__(self) -> None:
@@ -129,8 +172,12 @@ class RLHFSettings:
         InvalidArgumentError: a setting is out of its range.
     """
 
-    reward: DPOSettings = field(default_factory=lambda: DPOSettings(epochs=2.0))
-    policy: SFTSettings = field(default_factory=lambda: SFTSettings(learning_rate=3e-3, epochs=0.5))
+    reward: DPOSettings = field(
+        default_factory=lambda: DPOSettings(learning_rate=BySize(2e-3, 4e-6), epochs=2.0)
+    )
+    policy: SFTSettings = field(
+        default_factory=lambda: SFTSettings(learning_rate=BySize(3e-3, 1e-5), epochs=0.5)
+    )
     generations: int = 4
     kl: float = 0.05
     temperature: float = 1.0
@@ -149,18 +196,6 @@ class RLHFSettings:
         _check("temperature", self.temperature, "a number > 0", lambda x: x > 0)
         if self.max_new_tokens is not None:
             _check("max_new_tokens", self.max_new_tokens, "a whole number ≥ 1", _is_positive_int)
-
-
-def _check(name: str, value: Any, allowed: str, fits: Callable[[float], bool]) -> None:
-    known = isinstance(value, int | float | np.integer | np.floating)
-    # The comparison is False for NaN too.
-    finite = known and not isinstance(value, bool) and abs(value) < math.inf
-    if not finite or not fits(value):
-        raise InvalidArgumentError(f"{name}={value!r}: must be {allowed}")
-
-
-def _is_positive_int(value: float) -> bool:
-    return isinstance(value, int) and value >= 1
 
 
 def _check_settings(settings: object, kind: type[SFTSettings]) -> None:

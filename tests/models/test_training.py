@@ -7,20 +7,24 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers.modeling_utils
 from datasets import Dataset
 from tiny import make_examples, make_model, make_tokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from progressgym_env.errors import InvalidArgumentError
+from progressgym_env.models import training, updates
 from progressgym_env.models.training import train_dpo, train_sft
 from progressgym_env.models.training_batches import encode_examples
 from progressgym_env.models.updates import (
+    BySize,
     DPOSettings,
     DPOUpdate,
     RLHFSettings,
@@ -309,3 +313,51 @@ def test_divergence_is_reported(model: Any) -> None:
     settings = SFTSettings(learning_rate=1e30, batch_size=1, max_grad_norm=0.0)
     with pytest.raises(InvalidArgumentError, match="lower the learning rate"):
         train_sft(model, TOKENIZER, EXAMPLES, settings, seed=0)
+
+
+@each_update
+def test_a_large_base_recomputes_activations_and_learns_the_same(
+    model: Any, update: TrainingUpdate, monkeypatch: pytest.MonkeyPatch
+):
+    """With rates of its own; where a rate is given, that one is used at every size."""
+    recomputed: list[str] = []
+    plain = make_model(TOKENIZER)
+    fixed = _at_one_rate(update)
+    fixed.train(plain, TOKENIZER, EXAMPLES, 0)
+    monkeypatch.setattr(training, "SMALL_BASE", 10)
+    monkeypatch.setattr(updates, "SMALL_BASE", 10)
+    checkpoint = transformers.modeling_utils.checkpoint
+
+    def noted(function: Any, *arguments: Any, **options: Any) -> Any:
+        recomputed.append("layer")
+        return checkpoint(function, *arguments, **options)
+
+    monkeypatch.setattr(transformers.modeling_utils, "checkpoint", noted)
+    before = _adapter(model)
+    fixed.train(model, TOKENIZER, EXAMPLES, 0)
+    assert recomputed
+    assert not model.get_base_model().is_activation_checkpointing
+    for name, tensor in _adapter(model).items():
+        torch.testing.assert_close(tensor, _adapter(plain)[name], rtol=0, atol=2e-4)
+    assert any((tensor != before[name]).any() for name, tensor in _adapter(model).items())
+
+
+def _at_one_rate(update: TrainingUpdate) -> TrainingUpdate:
+    if isinstance(update, RLHFUpdate):
+        rated = replace(
+            update.settings,
+            reward=replace(update.settings.reward, learning_rate=1e-3),
+            policy=replace(update.settings.policy, learning_rate=1e-3),
+        )
+        return RLHFUpdate(rated)
+    assert isinstance(update, DPOUpdate | SFTUpdate)
+    return replace(update, settings=replace(update.settings, learning_rate=1e-3))
+
+
+def test_rates_depend_on_the_size_of_the_base():
+    assert DPOSettings().rate_for(1_100_000) == 2e-3
+    assert DPOSettings().rate_for(8_000_000_000) == 3e-6
+    assert SFTSettings(learning_rate=0.5).rate_for(8_000_000_000) == 0.5
+    assert RLHFSettings().policy.rate_for(8_000_000_000) == 1e-5
+    with pytest.raises(InvalidArgumentError, match="large=0: must be a number > 0"):
+        BySize(1e-3, 0)
