@@ -17,6 +17,7 @@ from progressgym_env.envs.registry import check_challenge, make_challenge, takes
 from progressgym_env.errors import InvalidArgumentError, unknown_name
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.engines import ENGINES
 from progressgym_env.models.updates import resolve_update
 
 __all__ = ["Block", "Cell", "Matrix", "labels"]
@@ -170,6 +171,7 @@ class Matrix:
 
     def __post_init__(self) -> None:
         check_distinct("blocks", self.blocks)
+        check_choice("engine", self.engine, ENGINES)
         check_distinct("seeds", self.seeds)
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

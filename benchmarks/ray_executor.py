@@ -20,8 +20,7 @@ from progressgym_env.benchmarks.ray_cluster import check_address, joined, requir
 from progressgym_env.benchmarks.ray_worker import Greeting, RayWorker, play_or_read, software
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError, RunFolderError
 from progressgym_env.files import write_text
-from progressgym_env.histories.loading import HISTORIES
-from progressgym_env.histories.simulated import SPLITS
+from progressgym_env.histories.loading import is_named
 
 __all__ = ["RayExecutor"]
 
@@ -364,8 +363,7 @@ def _check_greeting(greeting: Greeting, folder: Path) -> None:
 
 def _absolute(task: Task) -> Task:
     """The same task, wherever its worker is."""
-    named = task.history in HISTORIES or task.history.partition(":")[0] in SPLITS
-    history = task.history if named else str(Path(task.history).absolute())
+    history = task.history if is_named(task.history) else str(Path(task.history).absolute())
     return replace(task, file=task.file.absolute(), history=history)
 
 

@@ -1,6 +1,7 @@
 """What a benchmark found, as a small file to keep and as tables to print.
 
     python -m progressgym_env.benchmarks.results collect RUN [RUN ...] --out results.json
+    python -m progressgym_env.benchmarks.results collect results.json RUN --out more.json
     python -m progressgym_env.benchmarks.results show results.json
 
 Run folders are large and stay where they are; what a page of results needs of them is kept: every
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from progressgym_env.benchmarks.config import differences
 from progressgym_env.benchmarks.leaderboard import Leaderboard
 from progressgym_env.benchmarks.matrix import Cell
-from progressgym_env.benchmarks.run_folder import matrix_of, read_config, read_episodes
+from progressgym_env.benchmarks.run_folder import read_config, read_episodes
 from progressgym_env.benchmarks.statistics import Estimate, compare
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.files import write_json
@@ -32,15 +33,22 @@ _KEPT = ("package_version", "history_digest", "question_set_hash", "versions", "
 
 
 def collect(runs: Sequence[Path]) -> dict[str, Any]:
-    """What is kept of run folders.
+    """What is kept of runs.
+
+    Args:
+        runs: run folders, and files that ``collect`` made of others.
 
     Raises:
         InvalidArgumentError: they differ in more than their seeds, or share an episode.
         RunFolderError: one is no run folder.
     """
-    configs = [read_config(run) for run in runs]
-    for run, config in zip(runs[1:], configs[1:], strict=True):
-        changed = differences(_without_seeds(configs[0]), _without_seeds(config))
+    folders = [run for run in runs if not run.is_file()]
+    configs = {run: read_config(run) for run in folders}
+    kept = {run: _kept_of(run, configs.get(run)) for run in runs}
+    for run in runs[1:]:
+        changed = differences(kept[runs[0]], kept[run])
+        if run in configs and folders[0] != run:
+            changed = differences(_without_seeds(configs[folders[0]]), _without_seeds(configs[run]))
         if changed:
             raise InvalidArgumentError(
                 f"{run} and {runs[0]} do not belong together: {'; '.join(changed)}; put runs "
@@ -48,23 +56,35 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
             )
     found: dict[Cell, dict[str, Any]] = {}
     for run in runs:
-        for episode in read_episodes(run):
-            cell = Cell(
-                episode.challenge, episode.update, episode.update_from, episode.steps_ahead,
-                episode.agent, episode.seed,
-            )  # fmt: skip
+        for cell, episode in (_played(run) if run in configs else read_results(run)).items():
             if cell in found:
                 raise InvalidArgumentError(f"{run} holds {cell.slug} once more; give each run once")
-            rewards = [step.reward for step in episode.steps]
-            found[cell] = {**asdict(cell), "score": episode.score, "rewards": rewards}
-    # In the order of the matrix, whichever run came first.
-    seeds = sorted({cell.seed for cell in found})
-    order = [cell for block in matrix_of(configs[0]).blocks for cell in block.cells(seeds)]
-    return {
-        **{key: configs[0][key] for key in _KEPT},
-        "history": configs[0]["history"]["name"],
-        "episodes": [found[cell] for cell in dict.fromkeys(order) if cell in found],
-    }
+            found[cell] = {**asdict(cell), **episode}
+    # In the order of the matrix, whichever run came first: seeds change last.
+    kinds = dict.fromkeys(replace(cell, seed=0) for cell in found)
+    places = {kind: place for place, kind in enumerate(kinds)}
+    order = sorted(found, key=lambda cell: (places[replace(cell, seed=0)], cell.seed))
+    return {**kept[runs[0]], "episodes": [found[cell] for cell in order]}
+
+
+def _kept_of(run: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of a run folder's configuration, or of a file of results, what must be the same."""
+    if config is not None:
+        return {**{key: config[key] for key in _KEPT}, "history": config["history"]["name"]}
+    raw = json.loads(run.read_text(encoding="utf-8"))
+    return {key: raw[key] for key in (*_KEPT, "history")}
+
+
+def _played(run: Path) -> dict[Cell, dict[str, Any]]:
+    found = {}
+    for episode in read_episodes(run):
+        cell = Cell(
+            episode.challenge, episode.update, episode.update_from, episode.steps_ahead,
+            episode.agent, episode.seed,
+        )  # fmt: skip
+        rewards = [step.reward for step in episode.steps]
+        found[cell] = {"score": episode.score, "rewards": rewards}
+    return found
 
 
 def read_results(path: Path) -> dict[Cell, dict[str, Any]]:

@@ -45,7 +45,7 @@ from progressgym_env.benchmarks.verdict import Finding, Verdict
 from progressgym_env.errors import HistoryError, RunFolderError
 from progressgym_env.files import file_hash
 from progressgym_env.histories.history import History
-from progressgym_env.histories.loading import HISTORIES, load, load_one
+from progressgym_env.histories.loading import HISTORIES, is_named, load, load_one
 from progressgym_env.histories.simulated import SimulatedHistories
 
 __all__ = ["MIN_SEEDS", "Finding", "Verdict", "verify"]
@@ -181,7 +181,7 @@ class _Verification:
 
     def _loaded(self) -> History | SimulatedHistories:
         asked = self._where_the_history_lies
-        if self._foreign and self._options.history is None and not _is_name(asked):
+        if self._foreign and self._options.history is None and not is_named(asked):
             # What lies there on this machine is none of a stranger's business.
             raise HistoryError(
                 f"the run was played on the history in {asked!r} of another machine; fetch it, and "
@@ -347,10 +347,6 @@ class _Verification:
 
 
 _DIGEST = "history"
-
-
-def _is_name(history: str) -> bool:
-    return history in HISTORIES or history.partition(":")[0] in HISTORIES
 
 
 def _listed(seeds: tuple[int, ...]) -> str:

@@ -95,6 +95,8 @@ def test_resuming_takes_the_folder_alone_and_repeated_options(old: Path, tmp_pat
         (("--resume", "--out", "old", "--history", "embedded"), "history: simulated → embedded"),
         (("--out", "old"), "holds something already"),
         (("--jobs", "threads"), "unknown jobs 'threads'; known: processes, ray"),
+        (("--gpus", "1"), "--gpus goes with --jobs ray"),
+        (("--engine", "vlm"), "unknown engine 'vlm'; known: transformers, vllm"),
         (("--steps-ahead", "two"), "--steps-ahead two: whole numbers, separated by commas"),
         (("missing.toml",), "unknown matrix 'missing.toml'; known: PATH to a TOML file, paper"),
         (("paper", "--seeds", "2"), "--seeds 2 contradicts"),

@@ -100,6 +100,15 @@ def bench(
             help="Where episodes are played: 'processes' of this machine, or a 'ray' cluster.",
         ),
     ] = "processes",
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="N",
+            help="GPUs of the Ray cluster for each episode; parts of one are shared.",
+            show_default="0: none is kept for an episode, and it sees all of its machine",
+        ),
+    ] = None,
     workers: Workers = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -113,8 +122,13 @@ def bench(
     with clean_errors(writes=out or Path("runs")):
         from progressgym_env.arguments import check_choice
         from progressgym_env.benchmarks.bench_config import named_file
+        from progressgym_env.errors import InvalidArgumentError
 
         check_choice("jobs", jobs, _EXECUTORS)
+        if gpus is not None and jobs != "ray":
+            raise InvalidArgumentError(
+                "--gpus goes with --jobs ray; processes of this machine share its GPUs"
+            )
         given: dict[str, Any] = {
             "history": history,
             "agents": _split(agents),
@@ -130,7 +144,8 @@ def bench(
         options = {key: value for key, value in given.items() if value is not None}
         file = None if config is None else named_file(config)
         matrix = _matrix(file, options, out if resume else None, resume=resume)
-        hooks = _played(matrix, out, workers, jobs, resume=resume, quiet=quiet)
+        executor = _executor(jobs, matrix, workers, gpus or 0.0)
+        hooks = _played(matrix, out, workers, executor, resume=resume, quiet=quiet)
         _print(hooks, as_json=as_json)
     if hooks.folder.failures:
         raise typer.Exit(EXIT_FAILED)
@@ -180,7 +195,13 @@ def _matrix(
 
 
 def _played(
-    matrix: Matrix, out: Path | None, workers: int | None, jobs: str, *, resume: bool, quiet: bool
+    matrix: Matrix,
+    out: Path | None,
+    workers: int | None,
+    executor: Callable[[int, Path], Executor] | None,
+    *,
+    resume: bool,
+    quiet: bool,
 ) -> BenchHooks:
     from progressgym_env.benchmarks.bench import play_matrix
     from progressgym_env.benchmarks.bench_result import BenchHooks
@@ -205,7 +226,7 @@ def _played(
             display=lambda cells, n_steps, side_by_side: display_for(
                 console, cells, n_steps, side_by_side, quiet=quiet
             ),
-            executor=_executor(jobs, matrix, workers),
+            executor=executor,
         )
     except KeyboardInterrupt:
         if hasattr(hooks, "folder"):
@@ -218,7 +239,7 @@ def _played(
 
 
 def _executor(
-    jobs: str, matrix: Matrix, workers: int | None
+    jobs: str, matrix: Matrix, workers: int | None, gpus: float
 ) -> Callable[[int, Path], Executor] | None:
     if jobs == "processes":
         return None
@@ -228,7 +249,7 @@ def _executor(
     # Before a folder is made.
     require_ray()
     # As many as the cluster takes, which is not what this machine's cores say.
-    return lambda _, logs: RayExecutor(workers, matrix.threads, logs)
+    return lambda _, logs: RayExecutor(workers, matrix.threads, logs, gpus=gpus)
 
 
 def _print(hooks: BenchHooks, *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from progressgym_env.histories.simulated import (
     twin,
 )
 
-__all__ = ["HISTORIES", "load", "load_one"]
+__all__ = ["HISTORIES", "is_named", "load", "load_one"]
 
 HISTORIES = ("embedded", "simulated", "simulated-train", "simulated-test", "simulated-embedded")
 """Histories known by name. A path to a history folder works wherever a name does, and simulated
@@ -48,7 +48,7 @@ def load(
             f"history={history!r} must be a name ({', '.join(HISTORIES)}), the path of a history "
             "folder, or a History"
         )
-    if isinstance(history, str) and (history in HISTORIES or history.partition(":")[0] in SPLITS):
+    if isinstance(history, str) and history not in DECLARED and is_named(history):
         return _load_named(history)
     path = Path(history)
     if path.is_dir():
@@ -56,6 +56,11 @@ def load(
     if history in DECLARED:
         return _prepared(str(history))
     raise unknown_name("history", str(history), [*HISTORIES, *DECLARED, "PATH to a history folder"])
+
+
+def is_named(history: str) -> bool:
+    """Whether this is a name, wherever it is looked up, and no path."""
+    return history in (*HISTORIES, *DECLARED) or history.partition(":")[0] in SPLITS
 
 
 def load_one(history: str | Path | History | SimulatedHistories, seed: int = 0) -> History:

@@ -51,6 +51,21 @@ def test_runs_of_different_seeds_are_put_together_in_the_order_of_the_matrix(
     assert raw["history"] == "simulated-embedded"
 
 
+def test_a_run_is_added_to_what_was_kept_of_another(runs: list[Path], tmp_path: Path):
+    whole, part = tmp_path / "whole.json", tmp_path / "part.json"
+    results.main(["collect", *map(str, runs), "--out", str(whole)])
+    results.main(["collect", str(runs[0]), "--out", str(part)])
+    both = tmp_path / "both.json"
+    results.main(["collect", str(part), str(runs[1]), "--out", str(both)])
+    assert both.read_bytes() == whole.read_bytes()
+    with pytest.raises(InvalidArgumentError, match="once more"):
+        results.collect([part, runs[0]])
+    raw = json.loads(part.read_text())
+    part.write_text(json.dumps({**raw, "history_digest": "0" * 64}))
+    with pytest.raises(InvalidArgumentError, match="do not belong together: history_digest"):
+        results.collect([part, runs[1]])
+
+
 def test_what_does_not_belong_together_is_refused(runs: list[Path], tmp_path: Path):
     other = play(replace(MATRIX, blocks=(Block(("hold",), ("follow",)),)), tmp_path / "other")
     with pytest.raises(InvalidArgumentError, match=r"do not belong together: arguments\.matrix"):
