@@ -80,7 +80,7 @@ class RunConfig:
             update_from=(self.update_from,),
             steps_ahead=(self.steps_ahead,),
         )
-        return Matrix((block,), self.history, self.seeds, self.device, self.engine, self.threads)
+        return Matrix((block,), self.history, self.seeds, self.device, self.threads, self.engine)
 
     @property
     def cells(self) -> tuple[Cell, ...]:

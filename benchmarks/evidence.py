@@ -113,7 +113,7 @@ def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
             )
         rest = Matrix.from_dict({k: v for k, v in arguments.items() if k != "matrix"})
         return Matrix(
-            tuple(blocks), rest.history, rest.seeds, rest.device, rest.engine, rest.threads
+            tuple(blocks), rest.history, rest.seeds, rest.device, rest.threads, rest.engine
         )
     except (ProgressGymError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(

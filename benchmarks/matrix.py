@@ -166,8 +166,8 @@ class Matrix:
     history: str = "embedded"
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
-    engine: str = "transformers"
     threads: int = 1
+    engine: str = "transformers"
 
     def __post_init__(self) -> None:
         check_distinct("blocks", self.blocks)
