@@ -80,8 +80,14 @@ class Task:
     engine: str = "transformers"
 
 
-def default_workers(n_tasks: int, threads: int) -> int:
-    """Processes side by side: as many as there are cores for, and episodes to play."""
+def default_workers(n_tasks: int, threads: int, *, alone: bool = False) -> int:
+    """Processes side by side: as many as there are cores for, and episodes to play.
+
+    One where each takes a device for itself (``alone``): a full model, or a vLLM, in every process
+    fits on no GPU.
+    """
+    if alone:
+        return 1
     return max(1, min(n_tasks, available_cores() // threads))
 
 
@@ -180,7 +186,8 @@ def play_matrix(
             folder = RunFolder.old(resume, matrix.cells)
         hooks.opened(folder, history, described)
         cells = folder.open_cells
-        side_by_side = workers or default_workers(len(cells), matrix.threads)
+        alone = matrix.engine != "transformers" or history.of_full_models
+        side_by_side = workers or default_workers(len(cells), matrix.threads, alone=alone)
         make = executor or _processes(matrix.threads)
         with _Conclusion(folder, hooks):
             folder.write_summary(hooks.summary("running"))

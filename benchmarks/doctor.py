@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +49,7 @@ def examine() -> dict[str, Any]:
             extra: {"package": package, "for": purpose, "version": _version(package)}
             for extra, (package, purpose) in _EXTRAS.items()
         },
+        "vllm": os.environ.get("PROGRESSGYM_VLLM_PYTHON") or _version("vllm"),
         "hub": hub_access() or "answers",
         "histories": {
             "simulated": {"prepared": True, "fits_on": ["cpu"], "needs_bytes": None},
@@ -67,7 +69,7 @@ def findings_table(found: dict[str, Any]) -> Iterator[Table | str]:
             device["device"], device["name"], _shown(device["free"]), _shown(device["total"])
         )
     yield devices
-    histories = plain_table("histories", "history", ("can be played", "needs about"))
+    histories = plain_table("histories", "history", ("can be measured", "needs about"))
     for name, history in found["histories"].items():
         needs = history["needs_bytes"]
         able = ", ".join(history["fits_on"]) or "no: too little memory"
@@ -76,6 +78,8 @@ def findings_table(found: dict[str, Any]) -> Iterator[Table | str]:
         histories.add_row(name, able, gib(needs) if needs else "next to nothing")
     yield histories
     extras = plain_table("extras", "extra", ("for", "installed"))
+    where = found["vllm"] or "no: see docs/real-scale.md"
+    extras.add_row("vllm", "measuring and replying with vLLM", where)
     for extra, entry in found["extras"].items():
         missing = f"no: pip install 'progressgym-env[{extra}]'"
         extras.add_row(extra, entry["for"], entry["version"] or missing)
@@ -109,7 +113,7 @@ def _history(name: str) -> dict[str, Any]:
         on = torch.device(device["device"])
         needs[on.type] = needed_bytes(n_parameters, base_dtype(n_parameters, on))
         # Free at the moment, not in all: what others hold cannot be had.
-        if device["free"] is not None and needs[on.type] <= device["free"]:
+        if device["free"] is None or needs[on.type] <= device["free"]:
             fits.append(device["device"])
     return {
         "prepared": (prepared_folder(name) / HISTORY_FILE).is_file(),

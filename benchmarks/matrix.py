@@ -189,6 +189,8 @@ class Matrix:
         """The matrix as JSON-able values."""
         raw: dict[str, Any] = asdict(self)
         raw["matrix"] = [{k: list(v) for k, v in block.items()} for block in raw.pop("blocks")]
+        if self.engine == "transformers":
+            del raw["engine"]  # As in runs from before there was another.
         return {**raw, "seeds": list(self.seeds)}
 
     @classmethod

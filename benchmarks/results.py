@@ -29,6 +29,7 @@ from progressgym_env.files import write_json
 
 __all__ = ["answers_table", "board_of", "collect", "ranking_table", "read_results"]
 
+_SETTINGS = ("device", "engine", "threads")
 _KEPT = ("package_version", "history_digest", "question_set_hash", "versions", "processor")
 
 
@@ -70,9 +71,19 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
 def _kept_of(run: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Of a run folder's configuration, or of a file of results, what must be the same."""
     if config is not None:
-        return {**{key: config[key] for key in _KEPT}, "history": config["history"]["name"]}
-    raw = json.loads(run.read_text(encoding="utf-8"))
-    return {key: raw[key] for key in (*_KEPT, "history")}
+        # The engine stands there where it is not transformers.
+        arguments = {"engine": "transformers", **config["arguments"]}
+        settings = {key: arguments[key] for key in _SETTINGS}
+        kept = {key: config[key] for key in _KEPT}
+        return {**kept, "settings": settings, "history": config["history"]["name"]}
+    try:
+        raw = json.loads(run.read_text(encoding="utf-8"))
+        return {key: raw[key] for key in (*_KEPT, "settings", "history")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgumentError(
+            f"{run} is no file of results ({error!r}); give a run folder, or a file that "
+            "`collect` made"
+        ) from error
 
 
 def _played(run: Path) -> dict[Cell, dict[str, Any]]:

@@ -324,7 +324,9 @@ class _Verification:
             chosen = np.random.default_rng(seed).choice(len(cells), n_chosen, replace=False)
             cells = [cells[index] for index in sorted(chosen.tolist())]
         threads = self._matrix.threads
-        workers = options.workers or default_workers(len(cells), threads)
+        full = isinstance(self._history, History) and self._history.of_full_models
+        alone = self._matrix.engine != "transformers" or full
+        workers = options.workers or default_workers(len(cells), threads, alone=alone)
         replayed = play_again(
             {cell: self._records[cell] for cell in cells},
             {cell: self._run.file_of(cell) for cell in cells},

@@ -46,6 +46,7 @@ __all__ = [
 FORMAT_VERSION = 1
 HISTORY_FILE, ADAPTERS, QUESTIONS_FILE = "history.json", "adapters", "questions.jsonl"
 
+PREPARE = "prepare it anew: progressgym history prepare"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _FIELDS = {"format_version", "name", "centuries", "question_set", "provenance", "files"}
 _NUMBERS = re.compile(r"records(-[0-9a-f]{12})?\.safetensors")
@@ -225,7 +226,7 @@ def verify_models(header: Header) -> None:
     for name in header.files:
         defect = None if name in (header.numbers, header.replies) else _defect(header, name)
         if defect is not None:
-            raise HistoryError(f"{defect}; {REBUILD}")
+            raise HistoryError(f"{defect}; {PREPARE if header.checkpoints else REBUILD}")
     if header.checkpoints:
         return  # They lie elsewhere, and are looked at when they are loaded.
     paths = [header.folder / ADAPTERS / name / _ADAPTER_FILES[0] for name in header.centuries]
@@ -266,6 +267,8 @@ def verify_replies(header: Header) -> None:
 
 
 def _remedy(header: Header) -> str:
+    if header.checkpoints:
+        return PREPARE
     return remedy(header.folder / header.replies, header.centuries)
 
 

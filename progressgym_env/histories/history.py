@@ -31,7 +31,7 @@ from progressgym_env.histories.records import (
     measure_centuries,
     read_numbers,
 )
-from progressgym_env.histories.sources import ModelSource, source_of
+from progressgym_env.histories.sources import CheckpointSource, ModelSource, source_of
 from progressgym_env.models.base import Model
 from progressgym_env.values.dimensions import N_DIMENSIONS
 from progressgym_env.values.embedding import FloatArray
@@ -88,6 +88,11 @@ class History:
     def n_centuries(self) -> int:
         """How many centuries there are."""
         return len(self.names)
+
+    @property
+    def of_full_models(self) -> bool:
+        """Whether every century has a full model, which takes a device for itself."""
+        return isinstance(self._source, CheckpointSource)
 
     @property
     def records(self) -> Records:

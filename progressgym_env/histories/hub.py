@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 from progressgym_env.errors import HistoryError
 from progressgym_env.histories.declared import Checkpoint
 
-__all__ = ["hub_access", "revisions"]
+__all__ = ["folder_revision", "hub_access", "revisions"]
 
 # Of whichever HTTP library the hub's client stands on: no connection, no answer in time.
 _HttpError: type[Exception] = next(k for k in HfHubHTTPError.__mro__ if k.__name__ == "HTTPError")
@@ -45,12 +46,20 @@ def revisions(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
 def _revision(checkpoint: Checkpoint) -> str:
     folder = Path(checkpoint.model)
     if folder.is_dir():
-        return _folder_revision(checkpoint.century, folder)
+        return folder_revision(checkpoint.century, folder)
     name = f"the model {checkpoint.model} of {checkpoint.century}"
     if folder.is_absolute() or checkpoint.model.startswith("."):
         raise HistoryError(f"{name} is missing: there is no such folder; correct its path")
     try:
-        found = HfApi().model_info(checkpoint.model, revision=checkpoint.revision, timeout=_SECONDS)
+        api = HfApi()
+        found = api.model_info(checkpoint.model, revision=checkpoint.revision, timeout=_SECONDS)
+        if found.gated:
+            # The hub tells everybody about a gated model; files it gives to those it knows.
+            api.auth_check(checkpoint.model)
+    except HFValidationError as error:
+        raise HistoryError(
+            f"{name} is missing: there is no such folder, and it is no name of the hub ({error})"
+        ) from error
     except GatedRepoError as error:
         raise HistoryError(
             f"{name} is gated: accept its terms at {constants.ENDPOINT}/{checkpoint.model}, log in "
@@ -72,7 +81,12 @@ def _revision(checkpoint: Checkpoint) -> str:
     return str(found.sha)
 
 
-def _folder_revision(century: str, folder: Path) -> str:
+def folder_revision(century: str, folder: Path) -> str:
+    """A digest of the names, sizes and times of a folder's files.
+
+    Raises:
+        HistoryError: it lacks what a model needs.
+    """
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     weights = sorted(folder.glob("*.safetensors"))
     if missing or not weights:

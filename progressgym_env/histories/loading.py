@@ -50,11 +50,11 @@ def load(
         )
     if isinstance(history, str) and history not in DECLARED and is_named(history):
         return _load_named(history)
+    if history in DECLARED:
+        return _prepared(str(history))
     path = Path(history)
     if path.is_dir():
         return read_history(path)
-    if history in DECLARED:
-        return _prepared(str(history))
     raise unknown_name("history", str(history), [*HISTORIES, *DECLARED, "PATH to a history folder"])
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,12 @@ from progressgym_env import __version__
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.files import write_json
 from progressgym_env.histories.declared import Checkpoint, Declaration
-from progressgym_env.histories.folder import HISTORY_FILE, remove_replaced, write_history
+from progressgym_env.histories.folder import (
+    HISTORY_FILE,
+    read_header,
+    remove_replaced,
+    write_history,
+)
 from progressgym_env.histories.history import History, read_history
 from progressgym_env.histories.hub import revisions
 from progressgym_env.histories.records import Exchange, Records, measure_centuries
@@ -63,10 +69,14 @@ def prepare(
     Raises:
         HistoryError: a model is missing, gated or cannot be loaded; said before any is measured
             where that can be known.
-        InvalidArgumentError: ``out`` holds something else, or a model does not fit into memory.
+        InvalidArgumentError: ``out`` holds something else, such as measurements with other
+            questions or another seed; or a model does not fit into memory.
     """
+    from progressgym_env.models.language import resolve_device
+
     tell = progress or (lambda stage, done, total: None)
-    _check_folder(out)
+    device = resolve_device(device)
+    _check_folder(out, declared, questions, seed)
     exact = revisions(declared.checkpoints)
     checkpoints = tuple(
         Checkpoint(c.century, c.model, exact[c.century]) for c in declared.checkpoints
@@ -75,11 +85,20 @@ def prepare(
     parts.mkdir(parents=True, exist_ok=True)
     source = CheckpointSource(checkpoints, declared.chat_template)
     streams = np.random.default_rng(seed).spawn(len(checkpoints))
-    measured = []
+    measured, all_there = [], True
     for index, checkpoint in enumerate(checkpoints):
-        part = _Part(parts / f"{checkpoint.century}.json", checkpoint, declared, questions, seed)
+        part = _Part(
+            parts / f"{checkpoint.century}.json",
+            index,
+            checkpoint,
+            declared,
+            questions,
+            seed,
+            device,
+        )
         records = part.read()
         if records is None:
+            all_there = False
             records = measure_centuries(
                 [source.model(index, device, questions)], questions, open_prompts(), streams[index]
             )
@@ -88,6 +107,9 @@ def prepare(
             gc.collect()  # Trainers and hooks refer to one another; the next model needs the room.
         measured.append(records)
         tell("measuring", index + 1, len(checkpoints))
+    if all_there and (out / HISTORY_FILE).is_file():
+        # Another header would be another history to whoever began something with this one.
+        return read_history(out)
     write_history(
         out,
         name=declared.name,
@@ -100,14 +122,17 @@ def prepare(
             "synthetic": False,
             "description": declared.description,
             "package_version": __version__,
+            "torch_version": version("torch"),
+            "device": device,
             "seed": seed,
+            "asked": _asked(declared, questions, seed),
         },
     )
     remove_replaced(out)
     return read_history(out)
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, declared: Declaration, questions: QuestionSet, seed: int) -> None:
     known = (HISTORY_FILE, _PARTS)
     if out.exists() and not out.is_dir():
         raise InvalidArgumentError(f"{out} is a file; give a folder that does not exist yet")
@@ -116,6 +141,45 @@ def _check_folder(out: Path) -> None:
             f"{out} holds something that is no prepared history; give a folder that is empty or "
             "does not exist yet"
         )
+    wanted = _asked(declared, questions, seed)
+    found: list[tuple[Path, object]] = []
+    if (out / HISTORY_FILE).is_file():
+        header = read_header(out)
+        if not header.checkpoints:
+            raise InvalidArgumentError(
+                f"{out} holds a history of adapters, which is no prepared one; give another folder"
+            )
+        found.append((out / HISTORY_FILE, header.provenance.get("asked")))
+    for path in sorted((out / _PARTS).glob("*.json")):
+        found.append((path, _key_in(path).get("asked")))
+    for path, asked in found:
+        if asked != wanted:
+            raise InvalidArgumentError(
+                f"{path} was measured for another history, with other questions, another prompt or "
+                "another seed; it would be lost: give another folder, or remove it"
+            )
+
+
+def _asked(declared: Declaration, questions: QuestionSet, seed: int) -> str:
+    """A digest of all that is asked, whichever model it is asked of."""
+    told = [declared.name, questions.hash, open_prompts(), declared.chat_template, seed]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _key_in(path: Path) -> Mapping[str, Any]:
+    """What a part says it was measured of; nothing where it says nothing."""
+    raw = _raw(path)
+    key = raw.get("key") if isinstance(raw, dict) else None
+    return key if isinstance(key, dict) else {}
+
+
+def _raw(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HistoryError(
+            f"{path} is damaged ({error}); remove it, and the century is measured again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -123,34 +187,29 @@ class _Part:
     """What was measured of one century, as a file."""
 
     path: Path
+    index: int
     checkpoint: Checkpoint
     declared: Declaration
     questions: QuestionSet
     seed: int
+    device: str
 
     @property
     def key(self) -> dict[str, Any]:
         """What the measurements depend on."""
-        asked = json.dumps([open_prompts(), self.declared.chat_template])
         return {
             **asdict(self.checkpoint),
-            "question_set_hash": self.questions.hash,
-            "prompts": hashlib.sha256(asked.encode()).hexdigest(),
-            "seed": self.seed,
+            "asked": _asked(self.declared, self.questions, self.seed),
+            # Its place decides its random numbers, the device its precision.
+            "index": self.index,
+            "device": self.device,
         }
 
     def read(self) -> Records | None:
         """The records, if they are there and were measured of the same."""
-        try:
-            raw = json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self.path.is_file() or _key_in(self.path) != self.key:
             return None
-        except ValueError as error:
-            raise HistoryError(
-                f"{self.path} is damaged ({error}); remove it, and the century is measured again"
-            ) from error
-        if not isinstance(raw, dict) or raw.get("key") != self.key:
-            return None
+        raw = _raw(self.path)
         open_replies, influence_replies = (
             (tuple(Exchange(**exchange) for exchange in raw[kind]),)
             for kind in ("open_replies", "influence_replies")

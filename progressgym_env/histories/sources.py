@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from progressgym_env.errors import HistoryError
 from progressgym_env.histories.declared import Checkpoint
 from progressgym_env.histories.folder import ADAPTERS, Header
 from progressgym_env.models.base import Model
@@ -75,8 +76,11 @@ class CheckpointSource:
         if device not in self._hosts or self._hosts[device][0] != century:
             # Before the next is loaded: two do not fit.
             self._hosts.pop(device, None)
+            _give_back()
             checkpoint = self.checkpoints[century]
-            folder = os.path.isdir(checkpoint.model)
+            folder = Path(checkpoint.model).is_dir()
+            if folder:
+                _check_unchanged(checkpoint)
             source = BaseSource(
                 checkpoint.model, None if folder else checkpoint.revision, self.chat_template
             )
@@ -87,6 +91,28 @@ class CheckpointSource:
     def release(self) -> None:
         """Let go of the model in memory."""
         self._hosts.clear()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Let a device have what nothing refers to any more."""
+    import torch
+
+    gc.collect()  # Layers and what they were compiled to refer to one another.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _check_unchanged(checkpoint: Checkpoint) -> None:
+    from progressgym_env.histories.hub import folder_revision
+
+    found = folder_revision(checkpoint.century, Path(checkpoint.model))
+    if found != checkpoint.revision:
+        raise HistoryError(
+            f"the model {checkpoint.model} of {checkpoint.century} has changed since it was "
+            "measured, and the records are another model's; prepare the history anew: "
+            "progressgym history prepare"
+        )
 
 
 def source_of(header: Header) -> ModelSource:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,9 @@ __all__ = ["can_compile", "compile_layers", "eager"]
 
 
 def can_compile() -> bool:
-    """Whether layers can be compiled for a GPU here: that takes Triton and a C compiler."""
+    """Whether layers can be compiled for a GPU here: Triton, a C compiler and Python's headers."""
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return False
     compilers = (os.environ.get("CC", ""), "cc", "gcc", "clang")
     return has_triton() and any(shutil.which(name) for name in compilers if name)
 
@@ -33,7 +37,8 @@ def compile_layers(causal_lm: Any, backend: str | Callable[..., Any] = "inductor
         causal_lm: a ``transformers`` causal language model.
         backend: of ``torch.compile``.
     """
-    for layer in causal_lm.get_decoder().layers:
+    # Where layers go by another name, the model is computed as it is written.
+    for layer in getattr(causal_lm.get_decoder(), "layers", ()):
         # Batches have many shapes, and a compilation for each would cost more than it gains.
         layer.compile(dynamic=True, backend=backend)
 

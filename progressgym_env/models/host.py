@@ -61,6 +61,7 @@ class LanguageHost:
         tokenizer: of the base.
         peft_model: the base with the slot.
         fresh: the first adapter.
+        base_dtype: that the base computes in.
         source: where the base came from; None where it was in memory already.
     """
 
@@ -87,7 +88,7 @@ class LanguageHost:
             self.tokenizer: Any = loaded.tokenizer
             # A copy with the adapter merged in; see inference_model.
             self._merged: Any = copy.deepcopy(loaded.model).eval() if loaded.small else None
-            self._base_dtype: torch.dtype = loaded.model.dtype
+            self.base_dtype: torch.dtype = loaded.model.dtype
             seed_torch(seed, on)
             self.peft_model: Any = get_peft_model(loaded.model, lora)
             if on.type == "cuda" and not loaded.small and can_compile():
@@ -165,7 +166,7 @@ class LanguageHost:
         through every LoRA layer a forward pass takes a fifth less time, a reply half.
         """
         if self._merged is None:
-            self._slot_in(self._base_dtype)
+            self._slot_in(self.base_dtype)
             self.activate(state)
             return self.causal_lm
         if self._merged_state is not state:
@@ -203,7 +204,8 @@ class LanguageHost:
         check_same_scaling(read_lora_config(folder), self.lora_config, str(folder))
         loaded, slot = read_tensors(folder), self._slot
         check_tensors(loaded, slot, f"the adapter {folder}")
-        return {n: loaded[n].to(t.device, t.dtype, copy=True) for n, t in slot.items()}
+        # In 32 bits, whatever the slot computes in at the moment.
+        return {n: loaded[n].to(t.device, torch.float32, copy=True) for n, t in slot.items()}
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a user's message, up to where the reply begins."""

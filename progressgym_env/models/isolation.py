@@ -36,6 +36,9 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     objects = [model, base, *configs]
     attributes = [(o, dict(vars(o))) for o in objects if o is not None]
     checkpointed = base.is_activation_checkpointing
+    # Checkpointing hangs a hook on the embeddings, and leaves it there.
+    hooks = base.get_input_embeddings()._forward_hooks
+    hooks_before = dict(hooks)
     dropouts = [(m, m.p) for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     with (
         random_states_kept(),
@@ -56,6 +59,8 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
                 vars(owner).update(values)
             if base.is_activation_checkpointing and not checkpointed:
                 base.activation_checkpointing_disable()
+            for key in [key for key in hooks if key not in hooks_before]:
+                del hooks[key]
             for dropout, p in dropouts:
                 dropout.p = p
             model.zero_grad(set_to_none=True)

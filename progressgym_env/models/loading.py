@@ -83,7 +83,9 @@ def count_parameters(config: Any) -> int:
     """Parameters of the causal language model of ``config``, shared ones once; loads no weights."""
     with torch.device("meta"):
         # Building a model writes into its configuration.
-        model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+        model: Any = AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), trust_remote_code=False
+        )
     model.tie_weights()
     return sum(p.numel() for p in model.parameters())
 
@@ -137,9 +139,12 @@ def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase
     source = base if isinstance(base, BaseSource) else BaseSource(str(base))
     tokenizer = load_tokenizer(source)
     with _told(source):
-        config = AutoConfig.from_pretrained(source.model, revision=source.revision)
+        config = AutoConfig.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
     check_output(config, source.model)
-    n_parameters = count_parameters(config)
+    with _told(source):
+        n_parameters = count_parameters(config)
     dtype = base_dtype(n_parameters, device)
     if n_parameters > SMALL_BASE:
         check_memory(source.model, n_parameters, dtype, device)
@@ -151,6 +156,7 @@ def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase
             dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,
+            trust_remote_code=False,
         )
     model = model.to(device)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -170,7 +176,9 @@ def load_tokenizer(base: str | Path | BaseSource) -> Any:
     """
     source = base if isinstance(base, BaseSource) else BaseSource(str(base))
     with _told(source):
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.model, revision=source.revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
     if tokenizer.chat_template is None or tokenizer.eos_token_id is None:

@@ -177,7 +177,9 @@ def check_trainable(model: Any) -> None:
 
 def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str) -> dict[str, Any]:
     """What trl's configurations share: everything that writes, logs or reports is off."""
-    n_parameters = sum(p.numel() for p in model.get_base_model().parameters())
+    named = model.get_base_model().named_parameters()
+    # Of the base alone, whose size was looked at when it was loaded.
+    n_parameters = sum(p.numel() for name, p in named if "lora_" not in name)
     return {
         "output_dir": folder,
         "learning_rate": settings.rate_for(n_parameters),

@@ -9,6 +9,7 @@ so those stay with ``transformers``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -42,6 +43,8 @@ _MAX_LENGTH = 4096
 """Tokens; the longest published question and a reply have fewer than 1,000."""
 _KEPT = 4
 """Adapters that are kept as files; an episode of Coevolve uses two."""
+_ROOM = 4 * _KEPT
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _ENVIRONMENT = {
     # The engine's core beside the server, so that there is one process to end.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -59,7 +62,9 @@ class VllmEngine:
     Args:
         source: the base; a folder or a name on the hub.
         lora: settings of all adapters that are handed over.
+        adapter_bytes: how large one is.
         stop_token: the token that ends a reply.
+        dtype: that the base computes in, such as ``"bfloat16"``.
         device: ``"cpu"`` or ``"cuda"``.
         max_length: tokens that a prompt and its reply may have.
         settings: how vLLM runs.
@@ -75,6 +80,8 @@ class VllmEngine:
         lora: LoraConfig,
         stop_token: int,
         *,
+        adapter_bytes: int,
+        dtype: str,
         device: str,
         max_length: int,
         settings: VllmSettings,
@@ -82,16 +89,16 @@ class VllmEngine:
         self._lora, self._stop_token = lora, stop_token
         self._numbers: dict[str, int] = {}
         self._files: list[str] = []
-        place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
-        self._folder = Path(tempfile.mkdtemp(prefix="progressgym-vllm-", dir=place))
+        self._folder = Path(tempfile.mkdtemp(prefix="progressgym-vllm-", dir=_place(adapter_bytes)))
         self._errors = self._folder / "errors.txt"
-        self._process = self._spawn(settings)
+        self._process = self._spawn(settings, device)
         # Also where nobody closes it: when it is collected, or the interpreter ends.
         self._end = weakref.finalize(self, _end, self._process, self._folder)
         options: dict[str, Any] = {
-            "dtype": "float32" if device == "cpu" else "bfloat16",
+            "dtype": dtype,
             "enable_lora": True,
-            "max_lora_rank": lora.r,  # Exactly: a larger one costs time.
+            # The least that vLLM knows: a larger one costs time.
+            "max_lora_rank": next((rank for rank in _RANKS if rank >= lora.r), lora.r),
             "max_model_len": max_length,
             # Of the allowed tokens alone, so that they are probabilities among the answers.
             "logprobs_mode": "processed_logprobs",
@@ -106,10 +113,14 @@ class VllmEngine:
             options["enforce_eager"] = True
         else:
             options["gpu_memory_utilization"] = settings.gpu_memory_utilization
-        answer = self._ask(
-            {"op": "start", "model": source.model, "options": options},
-            seconds=settings.start_seconds,
-        )
+        try:
+            answer = self._ask(
+                {"op": "start", "model": source.model, "options": options},
+                seconds=settings.start_seconds,
+            )
+        except BaseException:
+            self.close()
+            raise
         self.version: str = answer["version"]
 
     @property
@@ -183,16 +194,18 @@ class VllmEngine:
         """End the process and remove the files; a second time does nothing."""
         self._end()
 
-    def _spawn(self, settings: VllmSettings) -> subprocess.Popen[bytes]:
+    def _spawn(self, settings: VllmSettings, device: str) -> subprocess.Popen[bytes]:
         python = settings.python or os.environ.get("PROGRESSGYM_VLLM_PYTHON") or sys.executable
+        # Else a vLLM built for GPUs takes one although the CPU was asked for.
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
         try:
             with self._errors.open("wb") as errors:
                 return subprocess.Popen(
-                    [python, str(_SERVER)],
+                    [python, str(_SERVER), str(self._folder)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
-                    env={**os.environ, **_ENVIRONMENT},
+                    env={**os.environ, **_ENVIRONMENT, **hidden},
                     start_new_session=True,
                 )
         except OSError as error:
@@ -207,7 +220,10 @@ class VllmEngine:
         folder = self._folder / digest
         if digest not in self._files:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter.items()}
-            write_adapter(folder, save(tensors), self._lora)
+            try:
+                write_adapter(folder, save(tensors), self._lora)
+            except OSError as error:
+                raise EngineError(f"an adapter cannot be handed to vLLM ({error})") from error
             self._files.append(digest)
             if len(self._files) > _KEPT:
                 shutil.rmtree(self._folder / self._files.pop(0))
@@ -231,7 +247,7 @@ class VllmEngine:
             # An interrupt: what comes next on the line would be the answer to this.
             self.close()
             raise
-        if not line:
+        if not line.endswith(b"\n"):  # Nothing, or half an answer.
             raise self._ended(request["op"], seconds)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -279,6 +295,8 @@ def start_engine(model: Model, settings: VllmSettings) -> tuple[VllmEngine, Lang
         source,
         host.lora_config,
         host.tokenizer.eos_token_id,
+        adapter_bytes=sum(t.nbytes for t in model.state.values()),
+        dtype=str(host.base_dtype).removeprefix("torch."),
         device=host.device,
         max_length=min(host.causal_lm.config.max_position_embeddings, _MAX_LENGTH),
         settings=settings,
@@ -286,9 +304,16 @@ def start_engine(model: Model, settings: VllmSettings) -> tuple[VllmEngine, Lang
     return engine, model.with_engine(engine)
 
 
+def _place(adapter_bytes: int) -> Path | None:
+    """Memory, where there is room for adapters; None is the usual place for temporary files."""
+    if not os.access(_IN_MEMORY, os.W_OK):
+        return None
+    return _IN_MEMORY if shutil.disk_usage(_IN_MEMORY).free > _ROOM * adapter_bytes else None
+
+
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    if process.poll() is None:
-        # It leads a group, in which whatever it started is, too.
+    # It leads a group, in which whatever it started is, too, also when it has ended itself.
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in (process.stdin, process.stdout):

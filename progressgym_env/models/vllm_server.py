@@ -1,9 +1,10 @@
 """The process in which vLLM runs: one request a line on its input, one answer a line on its output.
 
-It is run as a file by the interpreter of whatever environment vLLM is installed in, and so imports
-nothing of this package. It leads a process group of its own, and ends with all of it when its input
-is closed or when the process that started it has died, whatever it is doing then. What vLLM and its
-libraries print goes to the error output.
+Its one argument is the folder of adapters, which ends with it. It is run as a file by the
+interpreter of whatever environment vLLM is installed in, and so imports nothing of this package. It
+leads a process group of its own, and ends with all of it when its input is closed or when the
+process that started it has died, whatever it is doing then. What vLLM and its libraries print goes
+to the error output.
 
 Requests are JSON objects with an ``op``:
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -108,15 +110,25 @@ class Server:
         return outputs
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, folder: str) -> None:
     while os.getppid() == parent:
         time.sleep(_SECONDS)
+    _end(folder)
+
+
+def _end(folder: str) -> None:
+    """Leave nothing behind: vLLM's own processes belong to the group, the folder to nobody else.
+
+    At once, for vLLM's tidy end can take longer than anyone waits.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     """Serve until the input ends."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    folder = sys.argv[1]
+    threading.Thread(target=_end_with, args=(os.getppid(), folder), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     server = Server()
@@ -127,8 +139,7 @@ def main() -> None:
             answer = {"error": type(error).__name__, "message": str(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-    # vLLM's own processes belong to the group; its tidy end can take longer than anyone waits.
-    os.killpg(0, signal.SIGKILL)
+    _end(folder)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ _THEMES = ("Axiology", "Ontology", "Anthropology", "Epistemology", "Societal vis
 _JUDGEMENTS = ("Yes", "No", "No Agreement")
 # Replacing every "unsure" by the name of a judgement went into the scenarios as well.
 _REPLACED = ("No Agreement", "unsure")
+_BEYOND = "beyond the columns"
 _SEED = 0
 """Of the split, which is the same everywhere: another seed would be another benchmark."""
 
@@ -131,6 +132,8 @@ def _load(folder: Path, files: tuple[tuple[str, Path, int], ...]) -> MoralEvals:
         for number, raw in enumerate(_read(path, FILES[name]), start=1):
             identity = raw["scenario_id"].strip()
             try:
+                if _BEYOND in raw:
+                    raise _Unusable("more fields than columns: cut at a comma that was not quoted")
                 row = _row(name, number, raw)
                 same = (fold(row.scenario), *sorted(map(fold, row.options)))
                 first = seen.setdefault(same, row)
@@ -175,7 +178,7 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise QuestionError(f"{path}: not UTF-8 ({error}); save the file as UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_BEYOND, strict=True)
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
@@ -184,8 +187,9 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
                 f"{', '.join(reader.fieldnames or ()) or 'none'}; give the published file"
             )
         for row in reader:
-            # A short row has None for what it lacks; what is beyond the columns stands at None.
-            yield {name: (row[name] or "") for name in columns}
+            # A short row has None for what it lacks.
+            beyond = {_BEYOND: "yes"} if _BEYOND in row else {}
+            yield {**{name: (row[name] or "") for name in columns}, **beyond}
     except csv.Error as error:
         raise QuestionError(
             f"{path}:{reader.line_num}: not CSV ({error}); give the published file"

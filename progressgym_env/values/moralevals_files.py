@@ -8,6 +8,7 @@ fetched from there, at one commit, and compared with their checksums.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,7 @@ def _fetch(address: str, target: Path, sha256: str) -> None:
     try:
         with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
             content: bytes = answer.read()
-    except OSError as error:  # URLError and timeouts are of it.
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors.
         raise QuestionError(f"{address} cannot be fetched ({error}); {remedy}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:

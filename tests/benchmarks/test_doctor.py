@@ -27,7 +27,7 @@ def test_the_command_tells_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert found["histories"]["embedded"]["prepared"]
     assert not found["histories"]["histllama-70b"]["prepared"]
     shown = CliRunner(env={"COLUMNS": "140"}).invoke(app, ["doctor"])
-    for word in ("free memory", "histllama-8b", "stable-baselines3"[:2], "hub:"):
+    for word in ("free memory", "histllama-8b", "training RL agents", "vllm", "hub:"):
         assert word in shown.output
 
 
@@ -35,12 +35,13 @@ def test_what_fits_is_free_memory_against_need(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cpu = {"device": "cpu", "name": "a processor", "free": 40 * GIB, "total": 64 * GIB}
     gpu = {"device": "cuda:0", "name": "a GPU", "free": 78 * GIB, "total": 80 * GIB}
-    monkeypatch.setattr(doctor, "_devices", lambda: [cpu, gpu])
+    unknown = {"device": "cuda:1", "name": "another", "free": None, "total": None}
+    monkeypatch.setattr(doctor, "_devices", lambda: [cpu, gpu, unknown])
     found = doctor.examine()["histories"]
     # 8.03 billion parameters: 45 GiB on a CPU in 32 bits, half of it on a GPU.
-    assert found["histllama-8b"]["fits_on"] == ["cuda:0"]
+    assert found["histllama-8b"]["fits_on"] == ["cuda:0", "cuda:1"]
     assert round(found["histllama-8b"]["needs_bytes"] / GIB, 1) == 22.4
-    assert found["histllama-70b"]["fits_on"] == []
+    assert found["histllama-70b"]["fits_on"] == ["cuda:1"]
     (cache_folder() / "histories" / "histllama-8b").mkdir(parents=True)
     (cache_folder() / "histories" / "histllama-8b" / "history.json").touch()
     assert doctor.examine()["histories"]["histllama-8b"]["prepared"]

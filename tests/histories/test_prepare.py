@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import progressgym_env  # noqa: F401
+from progressgym_env.benchmarks.bench import default_workers
 from progressgym_env.cli import app
 from progressgym_env.errors import HistoryError, InvalidArgumentError, UnknownNameError
 from progressgym_env.files import cache_folder
@@ -176,11 +177,17 @@ def test_an_interrupted_preparation_goes_on_with_the_next_century(
     # Again, nothing is to be done; another model is measured anew, and so is another seed.
     prepare(declared, out, asked, device="cpu")
     assert loaded == ["C021"]
+    digest = history.digest
+    assert prepare(declared, out, asked, device="cpu").digest == digest
     (copies / "C020" / "config.json").touch()
+    with pytest.raises(HistoryError, match="has changed since it was measured"):
+        read_history(out).model(1, "cpu")
     prepare(declared, out, asked, device="cpu")
     assert loaded == ["C021", "C020"]
-    prepare(declared, out, asked, device="cpu", seed=1)
-    assert loaded[2:] == list(CENTURIES)
+    with pytest.raises(InvalidArgumentError, match="another seed; it would be lost"):
+        prepare(declared, out, asked, device="cpu", seed=1)
+    with pytest.raises(InvalidArgumentError, match="with other questions"):
+        prepare(declared, out, load_questions(), device="cpu")
 
 
 def test_a_damaged_part_is_named(copies: Path, tmp_path: Path, asked: QuestionSet):
@@ -349,6 +356,22 @@ def test_memory_is_that_of_the_machine():
     assert memory.needed_bytes(8_000_000_000, torch.bfloat16) == 24_000_000_000
 
 
+def test_a_history_of_adapters_is_never_overwritten(
+    models: Path, short_history: Path, tmp_path: Path, asked: QuestionSet
+):
+    out = shutil.copytree(short_history, tmp_path / "adapters")
+    before = (out / "history.json").read_bytes()
+    with pytest.raises(InvalidArgumentError, match="holds a history of adapters"):
+        prepare(declaration(declare(models)), out, asked, device="cpu")
+    assert (out / "history.json").read_bytes() == before
+
+
+def test_full_models_are_played_one_after_another(prepared: Path, short_history: Path):
+    assert read_history(prepared).of_full_models
+    assert not read_history(short_history).of_full_models
+    assert default_workers(9, 1, alone=True) == 1
+
+
 def test_something_else_is_never_overwritten(models: Path, tmp_path: Path, asked: QuestionSet):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(InvalidArgumentError, match="holds something that is no prepared history"):
@@ -366,14 +389,24 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name = self.path.removeprefix("/api/models/").partition("/revision/")[0]
-            codes = {"org/gated": ("GatedRepo", 403), "org/absent": ("RepoNotFound", 404)}
-            error, status = codes.get(name, ("", 200))
+            path = self.path.removeprefix("/api/models/").partition("?")[0]
+            name = path.removesuffix("/auth-check").partition("/revision/")[0]
+            error, status = "", 200
+            if name == "org/absent":
+                error, status = "RepoNotFound", 404
+            if name == "org/gated" and path.endswith("/auth-check"):
+                # What the model is, the hub tells everybody.
+                error, status = "GatedRepo", 403
             if name == "org/broken":
                 status = 500
             files = ["model.safetensors" if name == "org/whole" else "pytorch_model.bin"]
             body = json.dumps(
-                {"id": name, "sha": "a" * 40, "siblings": [{"rfilename": f} for f in files]}
+                {
+                    "id": name,
+                    "sha": "a" * 40,
+                    "gated": "manual" if "gated" in name else False,
+                    "siblings": [{"rfilename": f} for f in files],
+                }
             ).encode()
             self.send_response(status)
             if error:
@@ -403,6 +436,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         ("org/gated", "org/gated of C019 is gated: accept its terms at http.*hf auth login"),
         ("org/absent", r"org/absent of C019 is not on the hub \(or is private\)"),
         ("org/old", r"org/old of C019 has no weights as \.safetensors"),
+        ("org/a/b", "no such folder, and it is no name of the hub"),
         ("org/broken", "the hub does not answer .* not downloaded before"),
     ],
 )

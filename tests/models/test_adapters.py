@@ -204,7 +204,7 @@ def test_what_cannot_be_merged_is_computed_as_it_is(base, layer):
     assert measured[0] == pytest.approx(plain, abs=2e-4)
 
 
-def test_a_large_base_in_16_bits_is_measured_in_them_and_trained_in_32(base, monkeypatch):
+def test_a_large_base_in_16_bits_is_measured_in_them_and_trained_in_32(base, monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "SMALL_BASE", 10)
     loaded = loading.load_base(base, torch.device("cpu"))
     loaded.model.to(torch.bfloat16)
@@ -224,3 +224,6 @@ def test_a_large_base_in_16_bits_is_measured_in_them_and_trained_in_32(base, mon
     assert _same(host.trained(state, lambda peft_model, tokenizer: seen.append(dtypes())), state)
     assert seen == [{torch.float32}]
     assert np.array_equal(model.answer_log_probs(prompts), measured)
+    # What is read while the slot is in 16 bits is whole, too.
+    model.save_adapter(tmp_path)
+    assert _same(host.read_adapter(tmp_path), state)

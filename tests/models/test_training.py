@@ -337,6 +337,7 @@ def test_a_large_base_recomputes_activations_and_learns_the_same(
     fixed.train(model, TOKENIZER, EXAMPLES, 0)
     assert recomputed
     assert not model.get_base_model().is_activation_checkpointing
+    assert not model.get_base_model().get_input_embeddings()._forward_hooks
     for name, tensor in _adapter(model).items():
         torch.testing.assert_close(tensor, _adapter(plain)[name], rtol=0, atol=2e-4)
     assert any((tensor != before[name]).any() for name, tensor in _adapter(model).items())

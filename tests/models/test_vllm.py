@@ -160,19 +160,22 @@ def test_it_ends_with_whoever_started_it(how: str):
         "from progressgym_env.models.engines import VllmSettings\n"
         "from progressgym_env.models.vllm_engine import start_engine\n"
         "engine, model = start_engine(load_one('embedded').model(0, 'cpu'), VllmSettings())\n"
-        "print(engine.pid, flush=True)\n"
+        "print(engine.pid, engine._folder, flush=True)\n"
         "sys.stdin.readline()\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
+    said, folder = parent.stdout.readline().split()
+    pid = int(said)
+    assert Path(folder).is_dir()
     assert not ends(pid, 0.5)
     if how == "it is killed":
         parent.kill()
     parent.communicate("\n" if how != "it is killed" else None)
     assert ends(pid)
+    assert not Path(folder).exists()
 
 
 def test_a_benchmark_goes_on_after_it_died(short: Path, tmp_path: Path):

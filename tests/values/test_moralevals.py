@@ -260,14 +260,26 @@ def test_files_that_are_cut_off_are_refused(tmp_path: Path):
         load_moralevals(folder)
 
 
-def test_a_row_more_leaves_nearly_all_others_in_their_split(tmp_path: Path):
-    many = [moralchoice(n) for n in range(20, 60)]
-    one = load_moralevals(write(tmp_path / "one", moralchoice=many))
-    two = load_moralevals(write(tmp_path / "two", moralchoice=[*many, moralchoice(99)]))
-    assert {q.scenario for q in one.questions} < {q.scenario for q in two.questions}
-    # Those behind the new one in the shuffled order change sides; all do so together.
-    splits = {q.scenario: q.split for q in two.questions}
-    assert any(splits[q.scenario] == q.split for q in one.questions)
+def test_half_of_every_stratum_is_scored(tmp_path: Path):
+    many = [moralchoice(n, generation_rule="Do your duty") for n in range(20, 61)]
+    questions = load_moralevals(write(tmp_path, moralchoice=many))
+    own = [
+        q.split
+        for q in questions.questions
+        if q.id.rpartition("-")[2] in {f"H_{n}" for n in range(20, 61)}
+    ]
+    assert sorted(own.count(split) for split in ("eval", "train")) == [20, 21]
+    # The order of the rows decides nothing.
+    again = load_moralevals(write(tmp_path / "again", moralchoice=many[::-1]))
+    splits = {q.scenario: q.split for q in again.questions}
+    assert all(splits[q.scenario] == q.split for q in questions.questions)
+
+
+def test_a_row_with_too_many_fields_is_dropped(tmp_path: Path):
+    folder = write(tmp_path)
+    path = folder / "views" / "final.csv"
+    path.write_text(path.read_text() + "V_9,Axiology,What, then?,one,two,three,four\n")
+    assert dropped(folder) == ["more fields than columns: cut at a comma that was not quoted"]
 
 
 # Texts
