@@ -21,7 +21,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,6 +217,7 @@ class VllmEngine:
 
     def _handed_over(self, adapter: Mapping[str, Any], digest: str) -> list[Any]:
         """Name, number and folder of an adapter, which is written where it is new."""
+        self._require_open()
         folder = self._folder / digest
         if digest not in self._files:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter.items()}
@@ -232,9 +233,7 @@ class VllmEngine:
         return [digest, number, str(folder)]
 
     def _ask(self, request: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None or stdin.closed:
-            raise EngineError("the vLLM process was closed; make a new environment")
+        stdin, stdout = self._require_open()
         line = b""
         try:
             stdin.write(json.dumps(request).encode() + b"\n")
@@ -251,11 +250,18 @@ class VllmEngine:
             raise self._ended(request["op"], seconds)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
+            words = self._last_words()
+            self.close()
             raise EngineError(
-                f"vLLM could not {request['op']} ({answer['error']}: {answer['message']})"
-                f"{self._last_words()}"
+                f"vLLM could not {request['op']} ({answer['error']}: {answer['message']}){words}"
             )
         return answer
+
+    def _require_open(self) -> tuple[IO[bytes], IO[bytes]]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None or stdin.closed:
+            raise EngineError("the vLLM process was closed; reset the environment, or make another")
+        return stdin, stdout
 
     def _ended(self, doing: str, seconds: float | None) -> EngineError:
         try:
@@ -318,5 +324,7 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            # What was not yet written has nobody to read it.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
     shutil.rmtree(folder, ignore_errors=True)

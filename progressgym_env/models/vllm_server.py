@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -132,14 +133,22 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     server = Server()
-    for line in sys.stdin:
-        try:
-            answer = server.answer(json.loads(line))
-        except Exception as error:  # noqa: BLE001  # whoever asked is told
-            answer = {"error": type(error).__name__, "message": str(error)}
+
+    def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-    _end(folder)
+
+    try:
+        for line in sys.stdin:
+            try:
+                say(server.answer(json.loads(line)))
+            except Exception as error:
+                # What an error leaves behind in an engine is unknown, so it is the last answer.
+                traceback.print_exc()
+                say({"error": type(error).__name__, "message": str(error)})
+                raise
+    finally:
+        _end(folder)
 
 
 if __name__ == "__main__":

@@ -219,3 +219,17 @@ def _in_background(work: Callable[[], None], meanwhile: Callable[[], RunFolder])
         return meanwhile()
     finally:
         thread.join(timeout=60)
+
+
+def test_what_vllm_cannot_do_is_said_and_ends_it(embedded: History):
+    model = language(embedded.model(0, "cpu"))
+    engine, _ = start_engine(model, SETTINGS)
+    folder = engine._folder
+    # No prompt has so many tokens.
+    with pytest.raises(EngineError, match="vLLM could not score"):
+        engine.score(model.state, model.digest, [[5] * 100_000], [[6, 7]])
+    assert not engine.alive
+    assert not folder.exists()
+    with pytest.raises(EngineError, match="was closed"):
+        engine.score(model.state, model.digest, [[5]], [[6, 7]])
+    assert not folder.exists()
