@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,18 @@ from progressgym_env.benchmarks.bench import Outcome, Task, play_matrix
 from progressgym_env.benchmarks.bench_result import BenchHooks
 from progressgym_env.benchmarks.display import Silence
 from progressgym_env.benchmarks.matrix import Block, Cell, Matrix
+from progressgym_env.benchmarks.ray_cluster import _load
 from progressgym_env.benchmarks.ray_executor import RayExecutor, _absolute
 from progressgym_env.benchmarks.ray_worker import play_or_read
 from progressgym_env.benchmarks.run_folder import RunFolder
 from progressgym_env.files import new_folder
 
-ray = pytest.importorskip("ray", reason="needs the extra ray")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 
 
 def play_and_say_where(task: Task, report: Callable[[Any], None]) -> Outcome:
+    import ray
+
     context = ray.get_runtime_context()
     gpus = ",".join(map(str, ray.get_gpu_ids()))
     said = f"{context.get_node_id()} {gpus or 'none'} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
@@ -35,6 +39,7 @@ def play_and_say_where(task: Task, report: Callable[[Any], None]) -> Outcome:
 @pytest.fixture
 def nodes() -> Iterator[Any]:
     """A cluster of two machines, each with a core and a GPU, as far as Ray knows."""
+    ray = _load()  # As the package does: it asks Ray to be quiet.
     from ray.cluster_utils import Cluster
 
     resources = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100_000_000}
