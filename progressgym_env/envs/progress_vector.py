@@ -24,6 +24,7 @@ from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.devices import check_device_name
+from progressgym_env.models.engines import VllmSettings, check_engine
 from progressgym_env.scoring import unit
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.questions import QuestionSet
@@ -51,6 +52,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         dialogue_samples: replies shown, 1 to 16.
         render_mode: None; a single environment renders.
         device: for the interface, and checked; the simulation runs on the CPU.
+        engine: likewise; it has no language models.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"`` (or Gymnasium's
             ``AutoresetMode``): what happens to an episode that has ended.
         copy: whether every observation is a copy. False hands out the environment's own arrays,
@@ -77,6 +79,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         **unknown: object,
@@ -90,12 +93,14 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
             )
         self.render_mode = None
         check_device_name(device)
+        check_engine(engine)
         if not isinstance(copy, bool):
             raise InvalidArgumentError(f"copy={copy!r} must be True or False, for no copies")
         self.copy = copy
         self._mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         histories = _batchable(history)
+        initial = check_choice("update_from", update_from, ("current", "initial")) == "initial"
         samples = check_integer("dialogue_samples", dialogue_samples, 1, MAX_DIALOGUE_SAMPLES)
         self.questions: QuestionSet = histories.questions
         self.n_centuries: int = histories.n_centuries
@@ -103,8 +108,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
             histories,
             self.num_envs,
             update=update,
-            from_initial=check_choice("update_from", update_from, ("current", "initial"))
-            == "initial",
+            from_initial=initial,
             n_samples=samples,
             influence=self._influence,
         )
@@ -113,7 +117,6 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         self.single_action_space = action_space(n_pairs)
         self.observation_space = batch_space(self.single_observation_space, n)
         self.action_space = batch_space(self.single_action_space, n)
-
         self._observation = cast(Batch, create_empty_array(self.single_observation_space, n))
         self._rngs: list[np.random.Generator] = []
         self._seeds: list[int] = []

@@ -15,6 +15,7 @@ from progressgym_env.envs.simulated_batch import Rows, at
 from progressgym_env.envs.worlds import Influence
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.engines import VllmSettings
 from progressgym_env.scoring import dot, suffix_mean, unit
 from progressgym_env.values.embedding import FloatArray
 
@@ -50,6 +51,7 @@ class PredictVectorEnv(ProgressVectorEnv):
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         steps_ahead: int = 1,
@@ -63,6 +65,7 @@ class PredictVectorEnv(ProgressVectorEnv):
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
+            engine=engine,
             autoreset_mode=autoreset_mode,
             copy=copy,
             **unknown,
@@ -99,6 +102,7 @@ class CoevolveVectorEnv(ProgressVectorEnv):
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
+        engine: str | VllmSettings = "transformers",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         history_epochs: float = 1.0,
@@ -117,6 +121,7 @@ class CoevolveVectorEnv(ProgressVectorEnv):
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
+            engine=engine,
             autoreset_mode=autoreset_mode,
             copy=copy,
             **unknown,
