@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from progressgym_env.histories.declared import DECLARED, prepared_folder
 from progressgym_env.histories.folder import HISTORY_FILE
 from progressgym_env.histories.hub import hub_access
 from progressgym_env.models.loading import base_dtype
-from progressgym_env.models.memory import available_bytes, gib, needed_bytes
+from progressgym_env.models.memory import available_bytes, gib, machine_bytes, needed_bytes
 
 __all__ = ["examine", "findings_table"]
 
@@ -92,7 +91,7 @@ def _devices() -> list[dict[str, Any]]:
         "device": "cpu",
         "name": f"{processor()}, {available_cores()} cores",
         "free": available_bytes(torch.device("cpu")),
-        "total": _total_memory(),
+        "total": machine_bytes("MemTotal"),
     }
     gpus = [
         {
@@ -128,15 +127,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _total_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemTotal:"))
-    return int(kilobytes) * 1024
 
 
 def _shown(n_bytes: int | None) -> str:

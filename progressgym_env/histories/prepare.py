@@ -7,7 +7,6 @@ kept as long as it was measured of the same model, with the same questions, prom
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +103,6 @@ def prepare(
             )
             part.write(records)
             source.release()
-            gc.collect()  # Trainers and hooks refer to one another; the next model needs the room.
         measured.append(records)
         tell("measuring", index + 1, len(checkpoints))
     if all_there and (out / HISTORY_FILE).is_file():
@@ -151,7 +149,7 @@ def _check_folder(out: Path, declared: Declaration, questions: QuestionSet, seed
             )
         found.append((out / HISTORY_FILE, header.provenance.get("asked")))
     for path in sorted((out / _PARTS).glob("*.json")):
-        found.append((path, _key_in(path).get("asked")))
+        found.append((path, _key_of(_raw(path)).get("asked")))
     for path, asked in found:
         if asked != wanted:
             raise InvalidArgumentError(
@@ -166,9 +164,8 @@ def _asked(declared: Declaration, questions: QuestionSet, seed: int) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def _key_in(path: Path) -> Mapping[str, Any]:
-    """What a part says it was measured of; nothing where it says nothing."""
-    raw = _raw(path)
+def _key_of(raw: Any) -> Mapping[str, Any]:
+    """What a part's content says it was measured of; nothing where it says nothing."""
     key = raw.get("key") if isinstance(raw, dict) else None
     return key if isinstance(key, dict) else {}
 
@@ -207,9 +204,11 @@ class _Part:
 
     def read(self) -> Records | None:
         """The records, if they are there and were measured of the same."""
-        if not self.path.is_file() or _key_in(self.path) != self.key:
+        if not self.path.is_file():
             return None
         raw = _raw(self.path)
+        if _key_of(raw) != self.key:
+            return None
         open_replies, influence_replies = (
             (tuple(Exchange(**exchange) for exchange in raw[kind]),)
             for kind in ("open_replies", "influence_replies")

@@ -8,7 +8,7 @@ import torch
 
 from progressgym_env.errors import InvalidArgumentError
 
-__all__ = ["available_bytes", "check_memory", "gib", "needed_bytes"]
+__all__ = ["available_bytes", "check_memory", "gib", "machine_bytes", "needed_bytes"]
 
 _WORK = 0.5
 """What measuring takes beside the weights, as a share of them: at 8B, 7.5 GiB beside 15."""
@@ -24,11 +24,16 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
+    return machine_bytes("MemAvailable")
+
+
+def machine_bytes(field: str) -> int | None:
+    """A field of the system's account of its memory, such as ``"MemTotal"``; None off Linux."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        return None  # No Linux: nothing is promised then.
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return None  # Nothing is promised then.
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return int(kilobytes) * 1024
 
 
