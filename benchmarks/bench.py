@@ -22,6 +22,7 @@ from progressgym_env.errors import InvalidArgumentError, RunFolderError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load, load_one
 from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.models.engines import VllmSettings
 
 __all__ = ["Executor", "Hooks", "Task", "default_workers", "play_cell", "play_matrix", "resumed"]
 
@@ -70,14 +71,35 @@ class Task:
         file: where it is kept, on storage that all workers share.
         history: a name, or the path of a history folder.
         device: where language models run.
-        engine: what measures and replies.
+        engine: what measures and replies; settings of vLLM where they are of one's own.
+        questions: that the history is measured with; None takes it as it is.
+        launch: what training is launched with; None trains in the episode's process.
     """
 
     cell: Cell
     file: Path
     history: str
     device: str
-    engine: str = "transformers"
+    engine: str | VllmSettings = "transformers"
+    questions: str | None = None
+    launch: str | None = None
+
+    @classmethod
+    def of(cls, matrix: Matrix, cell: Cell, file: Path) -> Self:
+        """The task of playing a cell of ``matrix``."""
+        return cls(
+            cell,
+            file,
+            matrix.history,
+            matrix.device,
+            matrix.engine_settings,
+            matrix.questions,
+            matrix.launch,
+        )
+
+    def load(self) -> History | SimulatedHistories:
+        """The history it is played on."""
+        return load(self.history, self.questions)
 
 
 def default_workers(n_tasks: int, threads: int, *, alone: bool = False) -> int:
@@ -99,8 +121,8 @@ def play_cell(task: Task, report: Callable[[Any], None]) -> Outcome:
     """
     cell, clock = task.cell, _PhaseClock(report)
     file = CellFile(task.file)
-    source = load(task.history)
-    env = cell.make_env(source, task.device, task.engine)
+    source = task.load()
+    env = cell.make_env(source, task.device, task.engine, task.launch)
     try:
         agent = make_agent(
             cell.agent,
@@ -171,7 +193,7 @@ def play_matrix(
     if workers is not None and workers < 1:
         raise InvalidArgumentError(f"workers={workers} must be 1 or more")
     # Of simulated histories, that of the first seed stands for all in pictures and tables.
-    source = load(matrix.history)
+    source = load(matrix.history, matrix.questions)
     history = load_one(source, matrix.seeds[0])
     n_steps = _check(matrix, source, history)
     described = describe(matrix, history)
@@ -186,7 +208,8 @@ def play_matrix(
             folder = RunFolder.old(resume, matrix.cells)
         hooks.opened(folder, history, described)
         cells = folder.open_cells
-        alone = matrix.engine != "transformers" or history.of_full_models
+        launched = matrix.launch is not None
+        alone = matrix.engine != "transformers" or launched or history.of_full_models
         side_by_side = workers or default_workers(len(cells), matrix.threads, alone=alone)
         make = executor or _processes(matrix.threads)
         with _Conclusion(folder, hooks):
@@ -212,10 +235,7 @@ class _Playing:
     def run(self, executor: Executor) -> None:
         matrix, file_of = self._matrix, self._folder.file_of
         executor.run(
-            [
-                Task(cell, file_of(cell), matrix.history, matrix.device, matrix.engine)
-                for cell in self._cells
-            ],
+            [Task.of(matrix, cell, file_of(cell)) for cell in self._cells],
             on_start=lambda index: self._display.start(self._cells[index]),
             on_report=self._on_report,
             on_end=self._on_end,
@@ -297,9 +317,14 @@ class _PhaseClock:
 def _check_unchanged(path: Path, now: Mapping[str, Any]) -> None:
     changed = differences(read_config(path), now)
     if changed:
+        again = (
+            "; its training was launched, and a command is never taken from a folder: give --launch"
+            if any(".launched:" in line for line in changed) and "launch" not in now
+            else ""
+        )
         raise RunFolderError(
             f"{path} was begun with another configuration, and results of both would not belong "
-            "together; make these the same, or start a new run:\n  " + "\n  ".join(changed)
+            f"together{again}; make these the same, or start a new run:\n  " + "\n  ".join(changed)
         )
 
 

@@ -19,7 +19,10 @@ SHIPPED = Path(str(files("progressgym_env.benchmarks"))) / "matrices"
 """Folder of the matrices that come with the package."""
 
 _OF_BLOCK = tuple(entry.name for entry in fields(Block))
-_OF_MATRIX = ("history", "seeds", "device", "engine", "threads")
+_OF_MATRIX = (
+    "history", "questions", "seeds", "device", "engine", "threads", "tensor_parallel_size",
+    "gpu_memory_utilization", "launch",
+)  # fmt: skip
 
 
 def named_file(config: str) -> Path:

@@ -15,7 +15,7 @@ from progressgym_env import __version__
 from progressgym_env.agents.registry import agent_origin
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.benchmarks.machine import processor
-from progressgym_env.benchmarks.matrix import Block, Cell, Matrix
+from progressgym_env.benchmarks.matrix import KEPT_OF_MACHINE, Block, Cell, Matrix
 from progressgym_env.envs.registry import challenge_origin
 from progressgym_env.histories.history import History
 
@@ -50,6 +50,9 @@ class RunConfig:
         device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
         engine: what measures and replies, ``"transformers"`` or ``"vllm"``.
         threads: threads every episode computes with, see ``Matrix``.
+        tensor_parallel_size, gpu_memory_utilization: of vLLM, see ``Matrix``.
+        questions: that the history is measured with, by name or path; None takes it as it is.
+        launch: the command that training is launched with; None trains in an episode's process.
 
     Raises:
         InvalidArgumentError: an argument is out of range.
@@ -66,6 +69,10 @@ class RunConfig:
     device: str = "auto"
     engine: str = "transformers"
     threads: int = 1
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float | None = None
+    questions: str | None = None
+    launch: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.matrix
@@ -80,7 +87,18 @@ class RunConfig:
             update_from=(self.update_from,),
             steps_ahead=(self.steps_ahead,),
         )
-        return Matrix((block,), self.history, self.seeds, self.device, self.threads, self.engine)
+        return Matrix(
+            (block,),
+            self.history,
+            self.seeds,
+            self.device,
+            self.threads,
+            self.engine,
+            self.tensor_parallel_size,
+            self.gpu_memory_utilization,
+            self.questions,
+            self.launch,
+        )
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -90,20 +108,26 @@ class RunConfig:
 
 def describe(matrix: Matrix, history: History) -> dict[str, Any]:
     """What goes to ``config.json``; ``config_hash`` is over all that determines the results."""
+    arguments = {**matrix.to_dict(), "history": history.name}
+    # A name or a path is how they were asked for; which they are, their hash says.
+    asked = {} if matrix.questions is None else {"questions_asked_for": arguments.pop("questions")}
     determining = {
         "package_version": __version__,
         "installed": _installed(matrix),
         # A path is where it lies, not what it is; the digest says that.
-        "arguments": {**matrix.to_dict(), "history": history.name},
+        "arguments": arguments,
         "history_digest": history.digest,
         "question_set_hash": history.questions.hash,
     }
     return {
         **determining,
         "config_hash": config_hash(determining),
+        **{key: value for key in KEPT_OF_MACHINE if (value := getattr(matrix, key)) is not None},
         "history": {
             "asked_for": matrix.history,
             "name": history.name,
+            "questions": history.questions.name,
+            **asked,
             "centuries": list(history.names),
             "synthetic": bool(history.provenance.get("synthetic", False)),
         },

@@ -14,7 +14,7 @@ from rich.table import Table
 from progressgym_env import __version__
 from progressgym_env.benchmarks.machine import available_cores, processor
 from progressgym_env.benchmarks.tables import plain_table
-from progressgym_env.histories.declared import DECLARED, prepared_folder
+from progressgym_env.histories.declared import DECLARED, prepared_places
 from progressgym_env.histories.folder import HISTORY_FILE
 from progressgym_env.histories.hub import hub_access
 from progressgym_env.models.loading import base_dtype
@@ -108,14 +108,19 @@ def _devices() -> list[dict[str, Any]]:
 def _history(name: str) -> dict[str, Any]:
     n_parameters = int(_PARAMETERS[name])
     fits, needs = [], {}
-    for device in _devices():
+    devices = _devices()
+    for device in devices:
         on = torch.device(device["device"])
         needs[on.type] = needed_bytes(n_parameters, base_dtype(n_parameters, on))
         # Free at the moment, not in all: what others hold cannot be had.
         if device["free"] is None or needs[on.type] <= device["free"]:
             fits.append(device["device"])
+    gpus = [device["free"] or 0 for device in devices if device["device"] != "cpu"]
+    if gpus and max(gpus) < needs["cuda"] <= sum(gpus):
+        fits.append(f"{len(gpus)} GPUs together")
     return {
-        "prepared": (prepared_folder(name) / HISTORY_FILE).is_file(),
+        # With whatever questions.
+        "prepared": any((place / HISTORY_FILE).is_file() for place in prepared_places(name)),
         "fits_on": fits,
         "needs_bytes": needs.get("cuda", needs["cpu"]),
         "parameters": n_parameters,

@@ -55,6 +55,7 @@ class EpisodeChecker:
         history: History | SimulatedHistories,
         *,
         alike: bool,
+        launched: bool = False,
         installed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Check episodes of a matrix.
@@ -63,10 +64,11 @@ class EpisodeChecker:
             matrix: what was played.
             history: what it was played on, loaded.
             alike: whether processor and numeric packages are those of the run.
+            launched: whether training was launched in processes of its own.
             installed: agents of other packages → the package and version that was played.
         """
         self._matrix, self._history, self._alike = matrix, history, alike
-        self._installed = installed
+        self._installed, self._launched = installed, launched
         self._n_steps: dict[tuple[Any, ...], int] = {}
         self.notes: dict[str, str] = {}
 
@@ -86,8 +88,9 @@ class EpisodeChecker:
         """Whether an episode that is played again here must come out to the last bit."""
         if isinstance(self._history, SimulatedHistories):
             return self._alike
-        if self._matrix.engine != "transformers":
-            return False  # vLLM's numbers depend on what else is in a batch.
+        if self._matrix.engine != "transformers" or self._launched:
+            # vLLM's numbers depend on what else is in a batch, launched ones on who adds what.
+            return False
         if self._matrix.device == "cpu":
             return self._alike
         if not self._alike or self._matrix.device != "auto":
@@ -251,7 +254,7 @@ def play_again(
             result.problems[cells[index]] = problems
 
     executor.run(
-        [Task(cell, files[cell], matrix.history, matrix.device, matrix.engine) for cell in cells],
+        [Task.of(matrix, cell, files[cell]) for cell in cells],
         on_start=lambda index: tell(index, 0),
         on_report=lambda index, report: tell(index, int(report[1])),
         on_end=on_end,

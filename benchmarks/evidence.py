@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from safetensors import SafetensorError, safe_open
 from progressgym_env.benchmarks.config import config_hash
 from progressgym_env.benchmarks.episodes import INITIAL, EpisodeArrays, EpisodeRecord
 from progressgym_env.benchmarks.matrix import Block, Cell, Matrix, check_distinct
-from progressgym_env.benchmarks.run_folder import CONFIG_FILE, EPISODES_FILE, read_config
+from progressgym_env.benchmarks.run_folder import (
+    CONFIG_FILE,
+    EPISODES_FILE,
+    arguments_of,
+    read_config,
+)
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError, RunFolderError
 from progressgym_env.values.dimensions import N_DIMENSIONS
 
@@ -89,18 +94,19 @@ class _ForeignBlock(Block):
                 raise InvalidArgumentError(f"agent {agent!r} must be a name")
 
 
-def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
+def matrix_in(config: Mapping[str, Any], history: str, questions: str | None = None) -> Matrix:
     """The matrix that a ``config.json`` tells of; its agents need not be installed here.
 
     Args:
         config: what stands in the file.
         history: name or path of the history to check against.
+        questions: which of it, where it is prepared with several.
 
     Raises:
         RunFolderError: it tells of none, or of a challenge or an update that is not known here.
     """
     try:
-        arguments = {**config["arguments"], "history": history}
+        arguments = arguments_of(config, history, questions)
         _check_size(arguments)
         blocks = []
         for raw in arguments.get("matrix", [{}]):
@@ -112,9 +118,7 @@ def matrix_in(config: Mapping[str, Any], history: str) -> Matrix:
                 _ForeignBlock(**{**own, "agents": tuple(raw.get("agents", own["agents"]))})
             )
         rest = Matrix.from_dict({k: v for k, v in arguments.items() if k != "matrix"})
-        return Matrix(
-            tuple(blocks), rest.history, rest.seeds, rest.device, rest.threads, rest.engine
-        )
+        return replace(rest, blocks=tuple(blocks))
     except (ProgressGymError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{CONFIG_FILE} tells of no matrix that can be checked here: {error}"

@@ -17,10 +17,18 @@ from progressgym_env.envs.registry import check_challenge, make_challenge, takes
 from progressgym_env.errors import InvalidArgumentError, unknown_name
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
-from progressgym_env.models.engines import ENGINES
+from progressgym_env.models.engines import ENGINES, VllmSettings
+from progressgym_env.models.launched import check_launch
 from progressgym_env.models.updates import resolve_update
 
-__all__ = ["Block", "Cell", "Matrix", "labels"]
+__all__ = ["KEPT_OF_MACHINE", "OF_MACHINE", "Block", "Cell", "Matrix", "labels"]
+
+KEPT_OF_MACHINE = ("gpu_memory_utilization",)
+OF_MACHINE = (*KEPT_OF_MACHINE, "launch")
+"""Of a matrix, what a machine needs and no result depends on but in how it is rounded.
+
+A run does not keep the last: whoever gets its folder would run what stands there.
+"""
 
 UPDATE_FROM = ("current", "initial")
 
@@ -74,7 +82,8 @@ class Cell:
         self,
         history: str | History | SimulatedHistories,
         device: str,
-        engine: str = "transformers",
+        engine: str | VllmSettings = "transformers",
+        launch: str | None = None,
     ) -> gym.Env[Any, Any]:
         """The environment that this episode is played in."""
         ahead = {"steps_ahead": self.steps_ahead} if takes_steps_ahead(self.challenge) else {}
@@ -84,7 +93,9 @@ class Cell:
             update=self.update,
             update_from=self.update_from,
             device=device,
+            # Challenges of other packages may not know them.
             **({} if engine == "transformers" else {"engine": engine}),
+            **({} if launch is None else {"launch": launch}),
             **ahead,
         )
 
@@ -151,15 +162,22 @@ class Matrix:
     Attributes:
         blocks: what is played; an episode that two blocks name is played once.
         history: a name, or the path of a history folder.
+        questions: that it is measured with, by name or path; None takes it as it is.
         seeds: of the episodes, all different, 0 or more.
         device: where language models run, ``"auto"``, ``"cpu"``, ``"cuda"`` and so on.
         engine: what measures and replies, ``"transformers"`` or ``"vllm"``.
         threads: threads every episode computes with. Sums of floating-point numbers depend on how
             they are split, so this is fixed, and how many episodes run side by side is not part
             of the matrix: it changes nothing but the time.
+        tensor_parallel_size: of vLLM, see ``VllmSettings``; sums are split by it as by threads.
+        gpu_memory_utilization: likewise; None takes vLLM's settings as they are. A machine needs
+            it, and the results do not: matrices that differ in it alone are equal.
+        launch: the command that training is launched with, as environments take it; None trains in
+            an episode's own process. A run keeps whether it is, not what by.
 
     Raises:
-        InvalidArgumentError: a number is out of range.
+        InvalidArgumentError: a number is out of range, or a setting is one of vLLM's and the engine
+            is another.
     """
 
     blocks: tuple[Block, ...] = field(default_factory=lambda: (Block(),))
@@ -168,6 +186,10 @@ class Matrix:
     device: str = "auto"
     threads: int = 1
     engine: str = "transformers"
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float | None = field(default=None, compare=False)
+    questions: str | None = None
+    launch: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_distinct("blocks", self.blocks)
@@ -178,6 +200,31 @@ class Matrix:
                 raise InvalidArgumentError(f"seeds={self.seeds}: a seed must be 0 or more")
         if self.threads < 1:
             raise InvalidArgumentError(f"threads={self.threads} must be 1 or more")
+        given = self._vllm_settings
+        if given and self.engine != "vllm":
+            words = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise InvalidArgumentError(
+                f"{words} is for vLLM, and engine is {self.engine!r}; leave it out, or take "
+                "engine='vllm' (--engine vllm)"
+            )
+        VllmSettings(**given)
+        check_launch(self.launch)
+
+    @property
+    def engine_settings(self) -> str | VllmSettings:
+        """What environments take as ``engine``."""
+        given = self._vllm_settings
+        return VllmSettings(**given) if given else self.engine
+
+    @property
+    def _vllm_settings(self) -> dict[str, Any]:
+        """Those that are not as they are by themselves."""
+        given: dict[str, Any] = {}
+        if self.tensor_parallel_size != 1:
+            given["tensor_parallel_size"] = self.tensor_parallel_size
+        if self.gpu_memory_utilization is not None:
+            given["gpu_memory_utilization"] = self.gpu_memory_utilization
+        return given
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -186,11 +233,19 @@ class Matrix:
         return tuple(dict.fromkeys(found))
 
     def to_dict(self) -> dict[str, Any]:
-        """The matrix as JSON-able values."""
+        """The matrix as JSON-able values, without what results do not depend on."""
         raw: dict[str, Any] = asdict(self)
+        for key in OF_MACHINE:
+            del raw[key]
         raw["matrix"] = [{k: list(v) for k, v in block.items()} for block in raw.pop("blocks")]
         if self.engine == "transformers":
             del raw["engine"]  # As in runs from before there was another.
+        if self.tensor_parallel_size == 1:
+            del raw["tensor_parallel_size"]  # Likewise.
+        if self.questions is None:
+            del raw["questions"]  # Likewise.
+        if self.launch is not None:
+            raw["launched"] = True
         return {**raw, "seeds": list(self.seeds)}
 
     @classmethod
@@ -203,10 +258,14 @@ class Matrix:
         """
         known = {
             "history": str,
+            "questions": str,
             "seeds": list,
             "device": str,
             "engine": str,
             "threads": int,
+            "tensor_parallel_size": int,
+            "gpu_memory_utilization": float,
+            "launch": str,
             "matrix": list,
         }
         _check_keys("the matrix", raw, known)
@@ -251,5 +310,7 @@ def _check_keys(where: str, raw: Mapping[str, Any], known: Mapping[str, type]) -
         if key not in known:
             raise unknown_name(f"key of {where}", key, known)
         if not isinstance(value, known[key]) or isinstance(value, bool):
-            kind = {list: "a list", str: "a text", int: "a whole number"}[known[key]]
+            kind = {list: "a list", str: "a text", int: "a whole number", float: "a fraction"}[
+                known[key]
+            ]
             raise InvalidArgumentError(f"{where}: {key}={value!r} must be {kind}")

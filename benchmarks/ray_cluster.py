@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from progressgym_env.benchmarks.machine import environment
+from progressgym_env.benchmarks.matrix import Matrix
 from progressgym_env.benchmarks.pool import held_signals
 from progressgym_env.errors import InvalidArgumentError, MissingPackageError
 
-__all__ = ["check_address", "joined", "require_ray"]
+__all__ = ["check_address", "gpus_of_a_cell", "joined", "require_ray"]
 
 # The least Ray takes; what workers send is small.
 _STORE_BYTES = 100_000_000
@@ -60,6 +61,42 @@ def check_address(address: str | None) -> None:
             f"address={address!r} must be 'auto', 'local' or 'HOST:PORT', such as "
             "'head.example.org:6379'"
         )
+
+
+def gpus_of_a_cell(matrix: Matrix, gpus: float | None) -> float:
+    """GPUs of the cluster that each episode of ``matrix`` has for itself.
+
+    They are of one machine: Ray gives a process none of another. ``CUDA_VISIBLE_DEVICES`` names
+    them there, also to the process of vLLM.
+
+    Args:
+        matrix: what is played.
+        gpus: what is asked for; None takes as many as vLLM needs, and none where there is no vLLM.
+
+    Raises:
+        InvalidArgumentError: vLLM needs more, or it is a number of GPUs that Ray does not give.
+    """
+    needed = matrix.tensor_parallel_size
+    if matrix.engine != "vllm" or matrix.device == "cpu":
+        needed = 0
+    if gpus is None:
+        if matrix.launch is not None and matrix.device != "cpu":
+            raise InvalidArgumentError(
+                f"--launch {matrix.launch!r} on Ray: say with --gpus how many GPUs an episode has "
+                "for itself, or those of one machine would take the same"
+            )
+        return float(needed)
+    # With one alone, vLLM takes what it sees: a part, or one of all.
+    if needed > 1 and gpus < needed:
+        raise InvalidArgumentError(
+            f"--gpus {gpus:g} is less than the {needed} GPUs of --tensor-parallel-size {needed}; "
+            f"leave --gpus out, or give {needed} or more"
+        )
+    if gpus > 1 and not gpus.is_integer():
+        raise InvalidArgumentError(
+            f"--gpus {gpus:g} must be a part of one GPU, or a whole number of them"
+        )
+    return gpus
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from progressgym_env.benchmarks.ray_worker import Greeting, RayWorker, play_or_r
 from progressgym_env.errors import InvalidArgumentError, ProgressGymError, RunFolderError
 from progressgym_env.files import write_text
 from progressgym_env.histories.loading import is_named
+from progressgym_env.values.questions import QUESTION_SETS
 
 __all__ = ["RayExecutor"]
 
@@ -64,8 +65,8 @@ class RayExecutor:
             address: of the cluster, ``"auto"`` for the one that this machine belongs to. None for
                 that of the environment variable ``RAY_ADDRESS``; where there is none, and for
                 ``"local"``, one is started on this machine, and ended with the run.
-            gpus: GPUs of the cluster for each episode; parts of one are shared. With 0, workers
-                see all GPUs of their machine and none is kept for them.
+            gpus: GPUs of the cluster for each episode, all of one machine; parts of one are
+                shared. With 0, workers see all GPUs of their machine and none is kept for them.
             restarts: how often in succession an episode's process may die without having got a
                 century further, before the episode counts as failed.
             job: what to do with a task; importable by name on every machine.
@@ -364,7 +365,10 @@ def _check_greeting(greeting: Greeting, folder: Path) -> None:
 def _absolute(task: Task) -> Task:
     """The same task, wherever its worker is."""
     history = task.history if is_named(task.history) else str(Path(task.history).absolute())
-    return replace(task, file=task.file.absolute(), history=history)
+    questions = task.questions
+    if questions is not None and questions not in QUESTION_SETS:
+        questions = str(Path(questions).absolute())
+    return replace(task, file=task.file.absolute(), history=history, questions=questions)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from progressgym_env.benchmarks.matrix import Matrix
 from progressgym_env.benchmarks.report_dialogue import dialogue_view
 from progressgym_env.benchmarks.report_series import Group, Report
 from progressgym_env.benchmarks.report_svg import Line, forest, line_chart, line_sample
@@ -86,6 +87,7 @@ def _header(data: RunData) -> dict[str, Any]:
     )
     facts = {
         "History": f"{_history_name(data)}" + (", synthetic" if told.get("synthetic") else ""),
+        "Questions": told.get("questions"),
         "Centuries": f"{names[0]} to {names[-1]} ({len(names)})" if names else "not known",
         "Challenges": ", ".join(dict.fromkeys(cell.task for cell in data.cells)),
         "Agents": ", ".join(dict.fromkeys(cell.agent for cell in data.cells)),
@@ -96,7 +98,7 @@ def _header(data: RunData) -> dict[str, Any]:
         "progressgym-env": config.get("package_version"),
         "Processor": config.get("processor"),
         "Platform": config.get("platform"),
-        "Device": f"{matrix.device}, {matrix.engine}, threads {matrix.threads}",
+        "Device": f"{matrix.device}, {_engine(matrix)}, threads {matrix.threads}",
     }
     hashes = {
         "Configuration": config.get("config_hash"),
@@ -114,6 +116,12 @@ def _header(data: RunData) -> dict[str, Any]:
         "status": data.status or "without a summary",
         "complete": len(data.episodes) == len(data.cells),
     }
+
+
+def _engine(matrix: Matrix) -> str:
+    """What measured and replied, and over how much of a machine."""
+    size = matrix.tensor_parallel_size
+    return matrix.engine + (f" over {size} GPUs" if size > 1 else "")
 
 
 def _forests(report: Report) -> list[dict[str, Any]]:

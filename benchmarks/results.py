@@ -29,7 +29,7 @@ from progressgym_env.files import write_json
 
 __all__ = ["answers_table", "board_of", "collect", "ranking_table", "read_results"]
 
-_SETTINGS = ("device", "engine", "threads")
+_SETTINGS = ("device", "engine", "threads", "tensor_parallel_size", "launched")
 _KEPT = ("package_version", "history_digest", "question_set_hash", "versions", "processor")
 
 
@@ -71,9 +71,9 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
 def _kept_of(run: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Of a run folder's configuration, or of a file of results, what must be the same."""
     if config is not None:
-        # The engine stands there where it is not transformers.
+        # The engine stands there where it is not transformers, its size where it is not one.
         arguments = {"engine": "transformers", **config["arguments"]}
-        settings = {key: arguments[key] for key in _SETTINGS}
+        settings = {key: arguments[key] for key in _SETTINGS if key in arguments}
         kept = {key: config[key] for key in _KEPT}
         return {**kept, "settings": settings, "history": config["history"]["name"]}
     try:

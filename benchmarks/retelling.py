@@ -25,6 +25,7 @@ from progressgym_env.benchmarks.playing import play_episode
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.base import PreferenceData, Update
+from progressgym_env.models.engines import VllmSettings
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding, values_from_log_probs
 from progressgym_env.values.questions import Pair, QuestionSet
 
@@ -169,10 +170,11 @@ def replay(
     history: Source,
     device: str,
     on_step: Callable[[int, int, str], None] = lambda done, n_steps, century: None,
-    engine: str = "transformers",
+    engine: str | VllmSettings = "transformers",
+    launch: str | None = None,
 ) -> EpisodeRecord:
     """Play an episode again in full, with real models, and the actions of its record."""
-    env = cell.make_env(history, device, engine)
+    env = cell.make_env(history, device, engine, launch)
     try:
         return play_episode(env, player, cell.seed, agent_name=cell.agent, on_step=on_step)
     finally:
@@ -185,10 +187,11 @@ def replay_cell(task: Task, report: Callable[[Any], None]) -> EpisodeRecord:
     return replay(
         task.cell,
         player,
-        task.history,
+        task.load(),
         task.device,
         lambda done, n_steps, century: report(("step", done, n_steps, century)),
         task.engine,
+        task.launch,
     )
 
 

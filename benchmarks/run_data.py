@@ -152,7 +152,7 @@ def _status(folder: Path) -> str | None:
 def _histories(config: Mapping[str, Any], matrix: Matrix) -> tuple[dict[int, History], str | None]:
     """The history of every seed, or why there is none; an older or newer one will not do."""
     try:
-        loaded = load(matrix.history)
+        loaded = load(matrix.history, matrix.questions)
         found = {seed: load_one(loaded, seed) for seed in matrix.seeds}
         first = found[matrix.seeds[0]]
         if first.digest != config.get("history_digest"):

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from progressgym_env.benchmarks.cell_file import read_cell, read_score
 from progressgym_env.benchmarks.episodes import EpisodeRecord
-from progressgym_env.benchmarks.matrix import Cell, Matrix
+from progressgym_env.benchmarks.matrix import KEPT_OF_MACHINE, OF_MACHINE, Cell, Matrix
 from progressgym_env.benchmarks.pool import Failure
 from progressgym_env.errors import ProgressGymError, RunFolderError
 from progressgym_env.files import file_hash, write_json, write_text
@@ -35,6 +35,7 @@ __all__ = [
     "CONFIG_FILE",
     "EPISODES_FILE",
     "RunFolder",
+    "arguments_of",
     "matrix_of",
     "read_config",
     "read_episodes",
@@ -215,13 +216,26 @@ def matrix_of(config: Mapping[str, Any]) -> Matrix:
         RunFolderError: it is none.
     """
     try:
-        # A history's own name says what it is, not where it lies.
-        arguments = {**config["arguments"], "history": config["history"]["asked_for"]}
-        return Matrix.from_dict(arguments)
-    except (ProgressGymError, KeyError, TypeError) as error:
+        # A history's own name says what it is, not where it lies; likewise questions.
+        told = config["history"]
+        asked = told.get("questions_asked_for")
+        return Matrix.from_dict(arguments_of(config, told["asked_for"], asked))
+    except (ProgressGymError, AttributeError, KeyError, TypeError) as error:
         raise RunFolderError(
             f"{CONFIG_FILE} tells of no matrix that can be played here: {error}"
         ) from error
+
+
+def arguments_of(
+    config: Mapping[str, Any], history: str, questions: str | None = None
+) -> dict[str, Any]:
+    """What ``Matrix.from_dict`` takes, as a ``config.json`` says it, of the ``history`` there."""
+    asked = {} if questions is None else {"questions": questions}
+    of_machine = {key: config[key] for key in KEPT_OF_MACHINE if key in config}
+    # A folder may be a stranger's: what is not kept there is not taken from there.
+    left_out = (*OF_MACHINE, "launched", "questions")
+    arguments = {key: value for key, value in config["arguments"].items() if key not in left_out}
+    return {**arguments, **of_machine, **asked, "history": history}
 
 
 def read_episodes(path: str | Path) -> tuple[EpisodeRecord, ...]:

@@ -47,6 +47,7 @@ from progressgym_env.files import file_hash
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import HISTORIES, is_named, load, load_one
 from progressgym_env.histories.simulated import SimulatedHistories
+from progressgym_env.values.questions import QUESTION_SETS
 
 __all__ = ["MIN_SEEDS", "Finding", "Verdict", "verify"]
 
@@ -144,14 +145,18 @@ class _Verification:
                 f"pip install progressgym-env=={version}"
             )
         self._history = self._loaded()
-        self._matrix = matrix_in(self._config, self._where_the_history_lies)
+        self._matrix = matrix_in(self._config, self._where_the_history_lies, self._questions)
         self._run = RunFolder(folder, self._matrix.cells)
 
     def verdict(self) -> Verdict:
         """Check everything."""
         alike = self._check_config()
         checker = EpisodeChecker(
-            self._matrix, self._history, alike=alike, installed=self._config["installed"]
+            self._matrix,
+            self._history,
+            alike=alike,
+            launched=bool(self._config["arguments"].get("launched")),
+            installed=self._config["installed"],
         )
         if self._submission:
             self._check_seeds()
@@ -187,7 +192,16 @@ class _Verification:
                 f"the run was played on the history in {asked!r} of another machine; fetch it, and "
                 f"say where it lies with --history (known by name: {', '.join(HISTORIES)})"
             )
-        return load(asked)
+        return load(asked, self._questions)
+
+    @property
+    def _questions(self) -> str | None:
+        """Which history of its name is meant."""
+        asked = self._config["history"].get("questions_asked_for")
+        # A folder holds one set, whose digest is compared; nor is a stranger's path one here.
+        if not is_named(self._where_the_history_lies):
+            return None
+        return None if self._foreign and asked not in QUESTION_SETS else asked
 
     def _check_config(self) -> bool:
         """Whether the machine and the software here are those of the run."""
@@ -201,6 +215,8 @@ class _Verification:
             if words.startswith(("versions.", *agents)):
                 self._note(CONFIG_FILE, f"{words} (there → here)")
                 alike = alike and not words.startswith("versions.")
+            elif words.startswith("arguments.launched"):
+                self._note(CONFIG_FILE, "training was launched, a replay is not: to a tolerance")
             elif words.startswith("history_digest"):
                 self._error(_DIGEST, f"{words}: the history here is another; see --history")
             else:

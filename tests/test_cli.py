@@ -105,6 +105,8 @@ def test_listing_loads_no_torch():
         (["--steps-ahead", "3"], "belongs to the challenge predict"),
         (["--challenge", "predict", "--steps-ahead", "8"], "must be from 1 to 7"),
         (["--device", "cuda:99"], "device 'cuda:99'"),
+        (["--tensor-parallel-size", "2"], "tensor_parallel_size=2 is for vLLM, and engine is"),
+        (["--engine", "vllm", "--gpu-memory-utilization", "0"], "must be between 0 and 1"),
         (["--out", "full"], "full holds something already"),
     ],
 )

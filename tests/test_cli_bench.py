@@ -8,18 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from progressgym_env.benchmarks.run_folder import read_episodes
+from progressgym_env.benchmarks.bench import resumed
+from progressgym_env.benchmarks.evidence import matrix_in
+from progressgym_env.benchmarks.run_folder import matrix_of, read_episodes
 from progressgym_env.cli import app
 from tests.benchmarks.damaged import damaged_history
 from tests.processes import nobody_left
 
 COMMAND = [sys.executable, "-m", "progressgym_env.cli", "bench"]
 SMALL = ("--history", "simulated", "--agents", "hold,lifelong,oracle", "--quiet")
+
+ON_RAY = ("--jobs", "ray", "--engine", "vllm")
 
 
 def invoke(*arguments: str) -> Result:
@@ -86,6 +92,74 @@ def test_resuming_takes_the_folder_alone_and_repeated_options(old: Path, tmp_pat
         assert (tmp_path / "run" / "episodes.jsonl").read_bytes() == before
 
 
+def test_vllms_share_of_memory_may_be_another_when_a_run_goes_on(tmp_path: Path):
+    """No result depends on it; the number of GPUs, as that of threads, stays."""
+    out = tmp_path / "run"
+    begun = (*SMALL, "--challenges", "follow", "--engine", "vllm", "--tensor-parallel-size", "2")
+    given = ("--gpu-memory-utilization", "0.6")
+    assert invoke(*begun, *given, "--out", str(out)).exit_code == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["arguments"]["tensor_parallel_size"] == 2
+    assert "gpu_memory_utilization" not in config["arguments"]
+    assert resumed(out).gpu_memory_utilization == 0.6
+    assert matrix_in(config, "simulated").gpu_memory_utilization == 0.6
+    for options in (given, (), ("--gpu-memory-utilization", "0.3"), begun, (*begun, *given)):
+        result = invoke("--resume", "--out", str(out), *options)
+        assert result.exit_code == 0, result.output
+    other = invoke("--resume", "--out", str(out), *begun[:-1], "4")
+    assert other.exit_code == 2
+    assert "tensor_parallel_size: 2 → 4" in other.stderr
+    assert "engine" not in other.stderr
+
+
+def test_the_share_of_a_run_that_goes_on_is_what_is_given_or_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "run"
+    begun = (*SMALL, "--challenges", "follow", "--engine", "vllm")
+    assert invoke(*begun, "--gpu-memory-utilization", "0.6", "--out", str(out)).exit_code == 0
+    for options, share in (((), 0.6), (begun, 0.6), (("--gpu-memory-utilization", "0.3"), 0.3)):
+        played: list[Any] = []
+        with monkeypatch.context() as watched:
+            watched.setattr("progressgym_env.benchmarks.bench.play_matrix", played_by(played))
+            invoke("--resume", "--out", str(out), *options)
+        assert [matrix.gpu_memory_utilization for matrix in played] == [share]
+
+
+def test_a_command_is_never_taken_from_a_folder(tmp_path: Path):
+    """Or whoever resumes or checks another's run would run what stands in it."""
+    out, launch = tmp_path / "run", ("--launch", f"{sys.executable} -u")
+    assert invoke(*SMALL, "--challenges", "follow", *launch, "--out", str(out)).exit_code == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["arguments"]["launched"] is True
+    assert launch[1] not in json.dumps(config)
+    for planted in (config, config["arguments"]):
+        planted["launch"] = launch[1]
+        assert matrix_of(config).launch is matrix_in(config, "simulated").launch is None
+    alone = invoke("--resume", "--out", str(out))
+    assert alone.exit_code != 0
+    assert "a command is never taken from a folder: give --launch" in alone.stderr
+    assert invoke("--resume", "--out", str(out), *launch).exit_code == 0
+    checked = CliRunner().invoke(app, ["verify", str(out), "--replay"])
+    assert checked.exit_code == 0, checked.output
+    assert "training was launched" in checked.output
+    plain = tmp_path / "plain"
+    assert invoke(*SMALL, "--challenges", "follow", "--out", str(plain)).exit_code == 0
+    assert (
+        "arguments.launched: None → True" in invoke("--resume", "--out", str(plain), *launch).stderr
+    )
+
+
+def played_by(played: list[Any]) -> Callable[..., None]:
+    """In place of playing: keeps the matrix."""
+
+    def keep(matrix: Any, *_: Any, **__: Any) -> None:
+        played.append(matrix)
+        raise KeyboardInterrupt
+
+    return keep
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -97,6 +171,28 @@ def test_resuming_takes_the_folder_alone_and_repeated_options(old: Path, tmp_pat
         (("--jobs", "threads"), "unknown jobs 'threads'; known: processes, ray"),
         (("--gpus", "1"), "--gpus goes with --jobs ray"),
         (("--engine", "vlm"), "unknown engine 'vlm'; known: transformers, vllm"),
+        (("--tensor-parallel-size", "2"), "tensor_parallel_size=2 is for vLLM, and engine is"),
+        (
+            ("--gpu-memory-utilization", "0.6", "--engine", "transformers"),
+            "gpu_memory_utilization=0.6 is for vLLM",
+        ),
+        (
+            ("--engine", "vllm", "--gpu-memory-utilization", "1.5"),
+            "gpu_memory_utilization=1.5 must be between 0 and 1",
+        ),
+        (
+            (*ON_RAY, "--tensor-parallel-size", "4", "--gpus", "2"),
+            "--gpus 2 is less than the 4 GPUs of --tensor-parallel-size 4; leave --gpus out",
+        ),
+        ((*ON_RAY, "--gpus", "1.5"), "--gpus 1.5 must be a part of one GPU, or a whole number"),
+        (
+            ("--resume", "--out", "old", "--gpu-memory-utilization", "0.6"),
+            "gpu_memory_utilization=0.6 is for vLLM",
+        ),
+        (
+            ("--resume", "--out", "old", *SMALL, "--challenges", "follow", "--engine", "vllm"),
+            "engine: transformers → vllm",
+        ),
         (("--steps-ahead", "two"), "--steps-ahead two: whole numbers, separated by commas"),
         (("missing.toml",), "unknown matrix 'missing.toml'; known: PATH to a TOML file, paper"),
         (("paper", "--seeds", "2"), "--seeds 2 contradicts"),

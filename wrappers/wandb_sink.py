@@ -296,6 +296,8 @@ class WandbSink:
         """Send what waits, and end the run. Does nothing the second time, or before the start.
 
         Online, waits for the upload, but no longer than the class says; the rest stays on disk.
+        There wandb's own process may write the last of it a moment later; ``wandb.teardown()`` and
+        the end of this process wait for that.
 
         Args:
             failed: whether the experiment came to no good end; W&B marks it so.

@@ -20,7 +20,15 @@ from progressgym_env import __version__
 from progressgym_env.benchmarks.defaults import DEFAULT_AGENTS
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
 from progressgym_env.cli.history import history_app
-from progressgym_env.cli.options import Device, EngineName, Json
+from progressgym_env.cli.options import (
+    Device,
+    EngineName,
+    GpuMemoryUtilization,
+    Json,
+    Launch,
+    QuestionsOption,
+    TensorParallelSize,
+)
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.config import RunConfig
@@ -133,6 +141,7 @@ def run(
     challenge: Challenge = "coevolve",
     agents: Agents = _DEFAULT_AGENTS,
     history: HistoryName = "embedded",
+    questions: QuestionsOption = None,
     update: Update = "dpo",
     update_from: UpdateFrom = "current",
     steps_ahead: StepsAhead = 1,
@@ -141,6 +150,9 @@ def run(
     out: Out = None,
     device: Device = "auto",
     engine: EngineName = "transformers",
+    tensor_parallel_size: TensorParallelSize = None,
+    gpu_memory_utilization: GpuMemoryUtilization = None,
+    launch: Launch = None,
     workers: Workers = None,
     threads: Threads = 1,
     wandb: Wandb = "disabled",
@@ -159,6 +171,7 @@ def run(
             challenge=challenge.strip().lower(),
             agents=tuple(name.strip() for name in agents.split(",") if name.strip()),
             history=history,
+            questions=questions,
             update=update,
             update_from=update_from,
             seeds=tuple(range(seed, seed + seeds)),
@@ -166,6 +179,9 @@ def run(
             device=device,
             engine=engine,
             threads=threads,
+            tensor_parallel_size=tensor_parallel_size or 1,
+            gpu_memory_utilization=gpu_memory_utilization,
+            launch=launch,
         )
         result = _run(config, out, workers, quiet=quiet, wandb=wandb)
         _print_result(result, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,12 @@ from rich.text import Text
 
 from progressgym_env.cli import Json, Quiet, Workers, app
 from progressgym_env.cli.errors import EXIT_FAILED, clean_errors
+from progressgym_env.cli.options import (
+    GpuMemoryUtilization,
+    Launch,
+    QuestionsOption,
+    TensorParallelSize,
+)
 
 if TYPE_CHECKING:
     from progressgym_env.benchmarks.bench import Executor
@@ -42,6 +49,7 @@ def bench(
         str | None,
         typer.Option(metavar="HISTORY", help="A name or a folder.", show_default="embedded"),
     ] = None,
+    questions: QuestionsOption = None,
     agents: Annotated[
         str | None,
         _list_option("Who plays, separated by commas.", "hold,lifelong,extrapolative,oracle"),
@@ -73,6 +81,9 @@ def bench(
             show_default="transformers",
         ),
     ] = None,
+    tensor_parallel_size: TensorParallelSize = None,
+    gpu_memory_utilization: GpuMemoryUtilization = None,
+    launch: Launch = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -106,7 +117,8 @@ def bench(
             min=0.0,
             metavar="N",
             help="GPUs of the Ray cluster for each episode; parts of one are shared.",
-            show_default="0: none is kept for an episode, and it sees all of its machine",
+            show_default="as many as vLLM needs, else 0: it sees all of its machine, and so do "
+            "others",
         ),
     ] = None,
     workers: Workers = None,
@@ -131,6 +143,7 @@ def bench(
             )
         given: dict[str, Any] = {
             "history": history,
+            "questions": questions,
             "agents": _split(agents),
             "challenges": _split(challenges),
             "updates": _split(updates),
@@ -140,11 +153,14 @@ def bench(
             "device": device,
             "engine": engine,
             "threads": threads,
+            "tensor_parallel_size": tensor_parallel_size,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "launch": launch,
         }
         options = {key: value for key, value in given.items() if value is not None}
         file = None if config is None else named_file(config)
         matrix = _matrix(file, options, out if resume else None, resume=resume)
-        executor = _executor(jobs, matrix, workers, gpus or 0.0)
+        executor = _executor(jobs, matrix, workers, gpus)
         hooks = _played(matrix, out, workers, executor, resume=resume, quiet=quiet)
         _print(hooks, as_json=as_json)
     if hooks.folder.failures:
@@ -169,14 +185,19 @@ def _numbers(text: str | None) -> list[int] | None:
 def _matrix(
     config: Path | None, options: dict[str, Any], folder: Path | None, *, resume: bool
 ) -> Matrix:
-    """What to play; a run that goes on says so itself, and options may repeat it."""
+    """What to play; a run that goes on says so itself, and options may repeat it.
+
+    What only the machine needs may be another then.
+    """
     from progressgym_env.benchmarks.bench import resumed
     from progressgym_env.benchmarks.bench_config import matrix_from
+    from progressgym_env.benchmarks.matrix import OF_MACHINE
     from progressgym_env.errors import InvalidArgumentError, RunFolderError
 
     defaults = {"challenges": ["follow", "predict", "coevolve"]}
     asked = None
-    if config is not None or options or not resume:
+    of_machine = {key: value for key, value in options.items() if key in OF_MACHINE}
+    if config is not None or len(options) > len(of_machine) or not resume:
         asked = matrix_from(config, options, defaults)
     if not resume:
         assert asked is not None
@@ -185,13 +206,21 @@ def _matrix(
         raise InvalidArgumentError("--resume needs --out: the folder of the stopped run")
     matrix = resumed(folder)
     if asked is not None and asked != matrix:
-        before, now = matrix.to_dict(), asked.to_dict()
+        before, now = _in_full(matrix), _in_full(asked)
         changed = [f"{k}: {before[k]} → {now[k]}" for k in before if before[k] != now[k]]
         raise RunFolderError(
             f"{folder} was begun with another configuration; leave the options out to go on with "
             "it, or start a new run:\n  " + "\n  ".join(changed)
         )
-    return matrix
+    if asked is not None:
+        of_machine = {key: getattr(asked, key) for key in OF_MACHINE}
+    return replace(matrix, **{key: v for key, v in of_machine.items() if v is not None})
+
+
+def _in_full(matrix: Matrix) -> dict[str, Any]:
+    """What two matrices may differ in, with what ``to_dict`` leaves out."""
+    found = {f.name: getattr(matrix, f.name) for f in fields(matrix) if f.compare}
+    return {key: v for key, v in {**found, **matrix.to_dict()}.items() if key != "blocks"}
 
 
 def _played(
@@ -239,17 +268,18 @@ def _played(
 
 
 def _executor(
-    jobs: str, matrix: Matrix, workers: int | None, gpus: float
+    jobs: str, matrix: Matrix, workers: int | None, gpus: float | None
 ) -> Callable[[int, Path], Executor] | None:
     if jobs == "processes":
         return None
-    from progressgym_env.benchmarks.ray_cluster import require_ray
+    from progressgym_env.benchmarks.ray_cluster import gpus_of_a_cell, require_ray
     from progressgym_env.benchmarks.ray_executor import RayExecutor
 
     # Before a folder is made.
     require_ray()
+    each = gpus_of_a_cell(matrix, gpus)
     # As many as the cluster takes, which is not what this machine's cores say.
-    return lambda _, logs: RayExecutor(workers, matrix.threads, logs, gpus=gpus)
+    return lambda _, logs: RayExecutor(workers, matrix.threads, logs, gpus=each)
 
 
 def _print(hooks: BenchHooks, *, as_json: bool) -> None:

@@ -30,7 +30,10 @@ def questions(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Count the questions of every dimension; name every row that was repaired or dropped."""
+    """Count the questions of every dimension; name every row that was repaired or dropped.
+
+    A history is measured with one set; `progressgym run --questions` chooses among several.
+    """
     with clean_errors():
         from progressgym_env.benchmarks.tables import questions_dict, questions_table
         from progressgym_env.values import load_questions

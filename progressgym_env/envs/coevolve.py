@@ -12,9 +12,12 @@ from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.models.base import Model
 from progressgym_env.scoring import coevolve_score, coevolve_term
+from progressgym_env.values.choosing import Questions
 from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
 
@@ -90,12 +93,14 @@ class CoevolveEnv(ProgressEnv):
     | argument | default | meaning |
     |---|---|---|
     | `history` | `"embedded"` | name of a history, path to one, a `History`, or a source of simulated ones |
+    | `questions` | `None` | the history as measured with these: `"own"`, `"moralevals"`, a path or a `QuestionSet`; `None` takes it as it is |
     | `update` | `"dpo"` | how the examinee is trained: `"sft"`, `"dpo"`, `"rlhf"`, or your own `Update` |
     | `update_from` | `"current"` | `"initial"` restarts from the first model at every step |
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
     | `device` | `"auto"` | where language models run: `"auto"`, `"cpu"`, `"cuda"`, ... |
     | `engine` | `"transformers"` | what measures and replies: `"transformers"`, `"vllm"`, or `VllmSettings` |
+    | `launch` | `None` | command that `sft`, `dpo` and imitation are launched with, such as `"accelerate launch --config_file my.yaml"`, or `"fsdp"`; `None` trains in this process |
     | `history_epochs` | `1.0` | passes the proxy makes over the century's replies, ≥ 0 |
     | `examinee_epochs` | `2.0` | passes the proxy makes over the examinee's replies, ≥ 0 |
 
@@ -109,12 +114,14 @@ class CoevolveEnv(ProgressEnv):
         self,
         history: str | Path | History = "embedded",
         *,
+        questions: Questions | None = None,
         update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         history_epochs: float = 1.0,
         examinee_epochs: float = 2.0,
         **unknown: object,
@@ -123,12 +130,14 @@ class CoevolveEnv(ProgressEnv):
         self._examinee_epochs = check_number("examinee_epochs", examinee_epochs, 0.0)
         super().__init__(
             history,
+            questions=questions,
             update=update,
             update_from=update_from,
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
             engine=engine,
+            launch=launch,
             **unknown,
         )
 

@@ -78,12 +78,14 @@ class FollowEnv(ProgressEnv):
     | argument | default | meaning |
     |---|---|---|
     | `history` | `"embedded"` | name of a history, path to one, a `History`, or a source of simulated ones |
+    | `questions` | `None` | the history as measured with these: `"own"`, `"moralevals"`, a path or a `QuestionSet`; `None` takes it as it is |
     | `update` | `"dpo"` | how the examinee is trained: `"sft"`, `"dpo"`, `"rlhf"`, or your own `Update` |
     | `update_from` | `"current"` | `"initial"` restarts from the first model at every step |
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
     | `device` | `"auto"` | where language models run: `"auto"`, `"cpu"`, `"cuda"`, ... |
     | `engine` | `"transformers"` | what measures and replies: `"transformers"`, `"vllm"`, or `VllmSettings` |
+    | `launch` | `None` | command that `sft`, `dpo` and imitation are launched with, such as `"accelerate launch --config_file my.yaml"`, or `"fsdp"`; `None` trains in this process |
 
     ## Version History
     * v0: first version.

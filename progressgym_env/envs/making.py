@@ -31,6 +31,7 @@ def make_world(
     influence: Influence | None,
     device: str,
     engine: VllmSettings | None,
+    launch: tuple[str, ...] | None,
     tell: Callable[[str], None],
 ) -> World:
     """The world that plays ``history``, in closed form or with models that are really trained.
@@ -46,16 +47,21 @@ def make_world(
             influence=influence,
         )
     # Imported here: a history that needs no language models need not load this module.
+    from progressgym_env.models.launched import check_share
     from progressgym_env.models.updates import resolve_update
 
+    resolved = resolve_update(update)
+    if launch is not None:
+        check_share(launch, device, resolved)
     return ModelWorld(
         history,
-        update=resolve_update(update),
+        update=resolved,
         from_initial=from_initial,
         n_samples=n_samples,
         influence=influence,
         device=device,
         engine=engine,
+        launch=launch,
         tell=tell,
     )
 

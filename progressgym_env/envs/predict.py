@@ -10,9 +10,12 @@ from progressgym_env.envs.progress import ProgressEnv
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
 from progressgym_env.scoring import cosine, predict_score
+from progressgym_env.values.choosing import Questions
 from progressgym_env.values.embedding import FloatArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
 
@@ -85,12 +88,14 @@ class PredictEnv(ProgressEnv):
     | argument | default | meaning |
     |---|---|---|
     | `history` | `"embedded"` | name of a history, path to one, a `History`, or a source of simulated ones |
+    | `questions` | `None` | the history as measured with these: `"own"`, `"moralevals"`, a path or a `QuestionSet`; `None` takes it as it is |
     | `update` | `"dpo"` | how the examinee is trained: `"sft"`, `"dpo"`, `"rlhf"`, or your own `Update` |
     | `update_from` | `"current"` | `"initial"` restarts from the first model at every step |
     | `dialogue_samples` | `4` | replies shown, 1 to 16 |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
     | `device` | `"auto"` | where language models run: `"auto"`, `"cpu"`, `"cuda"`, ... |
     | `engine` | `"transformers"` | what measures and replies: `"transformers"`, `"vllm"`, or `VllmSettings` |
+    | `launch` | `None` | command that `sft`, `dpo` and imitation are launched with, such as `"accelerate launch --config_file my.yaml"`, or `"fsdp"`; `None` trains in this process |
     | `steps_ahead` | `1` | k, how many centuries ahead to be, 1 to n_centuries - 2 |
 
     ## Version History
@@ -103,23 +108,27 @@ class PredictEnv(ProgressEnv):
         self,
         history: str | Path | History = "embedded",
         *,
+        questions: Questions | None = None,
         update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         steps_ahead: int = 1,
         **unknown: object,
     ) -> None:
         super().__init__(
             history,
+            questions=questions,
             update=update,
             update_from=update_from,
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
             engine=engine,
+            launch=launch,
             **unknown,
         )
         # The furthest that leaves a step to make.

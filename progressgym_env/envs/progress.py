@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -30,6 +30,8 @@ from progressgym_env.histories.loading import load
 from progressgym_env.models.base import Model
 from progressgym_env.models.devices import check_device_name
 from progressgym_env.models.engines import VllmSettings, check_engine
+from progressgym_env.models.launched import check_launch
+from progressgym_env.values.choosing import Questions
 from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 
 if TYPE_CHECKING:
@@ -59,12 +61,14 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self,
         history: str | Path | History = "embedded",
         *,
+        questions: Questions | None = None,
         update: str | TrainingUpdate = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         **unknown: object,
     ) -> None:
         refuse_unknown_arguments(type(self), unknown)
@@ -79,13 +83,14 @@ class ProgressEnv(gym.Env[Observation, Action]):
         self._device = check_device_name(device)
         self.on_phase: Callable[[str], None] | None = None
         self._world = make_world(
-            load(history),
+            load(history, questions),
             update,
             from_initial=self._update_from == "initial",
             n_samples=self._dialogue_samples,
             influence=self._influence,
             device=self._device,
             engine=check_engine(engine),
+            launch=check_launch(launch),
             tell=self._phase,
         )
         self._check_history()

@@ -18,14 +18,22 @@ from progressgym_env.arguments import check_choice, check_integer
 from progressgym_env.envs.arguments import check_actions, refuse_unknown_arguments
 from progressgym_env.envs.simulated_batch import Rows, SimulatedBatch, at, blocks
 from progressgym_env.envs.spaces import MAX_DIALOGUE_SAMPLES, action_space, observation_space
+from progressgym_env.envs.vector_arguments import (
+    autoreset_mode_of,
+    batchable,
+    masked,
+    refuse_rendering,
+    row_seeds,
+)
 from progressgym_env.envs.worlds import Influence
 from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.history import History
-from progressgym_env.histories.loading import load
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.devices import check_device_name
 from progressgym_env.models.engines import VllmSettings, check_engine
+from progressgym_env.models.launched import check_launch
 from progressgym_env.scoring import unit
+from progressgym_env.values.choosing import Questions
 from progressgym_env.values.embedding import FloatArray
 from progressgym_env.values.questions import QuestionSet
 
@@ -47,12 +55,14 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         num_envs: N, 1 or more.
         history: ``"simulated"``, ``"simulated-train"``, ``"simulated-test"``,
             ``"simulated-embedded"`` or a ``SimulatedHistories``.
+        questions: None, or the very set of the history, as single environments take it.
         update: ``"sft"``, ``"dpo"`` or ``"rlhf"``.
         update_from: ``"current"`` or ``"initial"``.
         dialogue_samples: replies shown, 1 to 16.
         render_mode: None; a single environment renders.
         device: for the interface, and checked; the simulation runs on the CPU.
         engine: likewise; it has no language models.
+        launch: likewise.
         autoreset_mode: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"`` (or Gymnasium's
             ``AutoresetMode``): what happens to an episode that has ended.
         copy: whether every observation is a copy. False hands out the environment's own arrays,
@@ -61,6 +71,7 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
     Raises:
         InvalidArgumentError: an argument is out of range, or the history cannot be batched.
         UnknownNameError: an argument, history or update does not exist.
+        HistoryError: the history answers other questions than those asked for.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it so
@@ -74,32 +85,31 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
         num_envs: int = 1,
         history: str | Path | History | SimulatedHistories = "embedded",
         *,
+        questions: Questions | None = None,
         update: str = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         **unknown: object,
     ) -> None:
         refuse_unknown_arguments(type(self), unknown)
         self.num_envs = check_integer("num_envs", num_envs, 1)
-        if render_mode is not None:
-            raise InvalidArgumentError(
-                f"render_mode={render_mode!r}: vector environments do not render; render one "
-                "episode with gymnasium.make(..., render_mode=...) and the same seed"
-            )
+        refuse_rendering(render_mode)
         self.render_mode = None
         check_device_name(device)
         check_engine(engine)
+        check_launch(launch)
         if not isinstance(copy, bool):
             raise InvalidArgumentError(f"copy={copy!r} must be True or False, for no copies")
         self.copy = copy
-        self._mode = _autoreset_mode(autoreset_mode)
+        self._mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
-        histories = _batchable(history)
+        histories = batchable(history, questions)
         initial = check_choice("update_from", update_from, ("current", "initial")) == "initial"
         samples = check_integer("dialogue_samples", dialogue_samples, 1, MAX_DIALOGUE_SAMPLES)
         self.questions: QuestionSet = histories.questions
@@ -178,11 +188,11 @@ class ProgressVectorEnv(gym.vector.VectorEnv[Batch, NDArray[Any], NDArray[Any]])
             ResetNeeded: a mask leaves out rows that have no episode yet.
         """
         given = dict(options or {})
-        rows = _masked(given.pop("reset_mask", None), self.num_envs)
+        rows = masked(given.pop("reset_mask", None), self.num_envs)
         if len(rows) < self.num_envs and not self._started:
             raise ResetNeeded("there are no episodes yet; reset all rows before resetting some")
         self._batch.checked(given)
-        seeds = _row_seeds(seed, self.num_envs)
+        seeds = row_seeds(seed, self.num_envs)
         self._started = False
         self._seed_rows(seeds, rows.tolist())
         self._begin(rows, given)
@@ -344,56 +354,3 @@ def _apart(batch: Batch, mask: NDArray[np.bool_]) -> NDArray[Any]:
     columns = [array if len(rows) == len(mask) else array[rows] for array in batch.values()]
     apart[rows] = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
     return apart
-
-
-def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
-    names = [known.value for known in AutoresetMode]
-    return AutoresetMode(check_choice("autoreset_mode", getattr(mode, "value", mode), names))
-
-
-def _batchable(history: str | Path | History | SimulatedHistories) -> SimulatedHistories:
-    loaded = load(history)
-    if isinstance(loaded, SimulatedHistories):
-        return loaded
-    raise InvalidArgumentError(
-        f"history {loaded.name!r} has models that are trained one at a time and cannot be batched; "
-        "give history='simulated', or gymnasium.make_vec(..., vectorization_mode='sync') for one "
-        "environment after another"
-    )
-
-
-def _masked(mask: object, n: int) -> NDArray[np.intp]:
-    if mask is None:
-        return np.arange(n)
-    if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (n,)):
-        raise InvalidArgumentError(
-            f"reset_mask={mask!r} must be a boolean array of shape ({n},), one entry a row"
-        )
-    if not mask.any():
-        raise InvalidArgumentError("reset_mask is all False; set at least one row to True")
-    return np.flatnonzero(mask)
-
-
-def _row_seeds(seed: object, n: int) -> list[int | None]:
-    """The seed of every row, None where its generator goes on."""
-    if seed is None:
-        return [None] * n
-    given = seed.tolist() if isinstance(seed, np.ndarray) else seed
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        first = _checked_seed("seed", given)
-        return [first + row for row in range(n)]
-    if len(given) != n:
-        raise InvalidArgumentError(
-            f"{len(given)} seeds for {n} environments; give one a row, or one number, which row i "
-            "is added to"
-        )
-    return [None if s is None else _checked_seed(f"seed[{i}]", s) for i, s in enumerate(given)]
-
-
-def _checked_seed(name: str, seed: object) -> int:
-    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and seed >= 0:
-        return int(seed)
-    raise InvalidArgumentError(
-        f"{name}={seed!r} is no seed; give an integer, 0 or more, or a list of one a row, with "
-        "None for a row whose generator is to go on"
-    )

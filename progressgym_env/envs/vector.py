@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
 from progressgym_env.models.engines import VllmSettings
 from progressgym_env.scoring import dot, suffix_mean, unit
+from progressgym_env.values.choosing import Questions
 from progressgym_env.values.embedding import FloatArray
 
 __all__ = ["CoevolveVectorEnv", "FollowVectorEnv", "PredictVectorEnv", "ProgressVectorEnv"]
@@ -46,12 +48,14 @@ class PredictVectorEnv(ProgressVectorEnv):
         num_envs: int = 1,
         history: str | Path | History | SimulatedHistories = "embedded",
         *,
+        questions: Questions | None = None,
         update: str = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         steps_ahead: int = 1,
@@ -60,12 +64,14 @@ class PredictVectorEnv(ProgressVectorEnv):
         super().__init__(
             num_envs,
             history,
+            questions=questions,
             update=update,
             update_from=update_from,
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
             engine=engine,
+            launch=launch,
             autoreset_mode=autoreset_mode,
             copy=copy,
             **unknown,
@@ -97,12 +103,14 @@ class CoevolveVectorEnv(ProgressVectorEnv):
         num_envs: int = 1,
         history: str | Path | History | SimulatedHistories = "embedded",
         *,
+        questions: Questions | None = None,
         update: str = "dpo",
         update_from: str = "current",
         dialogue_samples: int = 4,
         render_mode: str | None = None,
         device: str = "auto",
         engine: str | VllmSettings = "transformers",
+        launch: str | Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         history_epochs: float = 1.0,
@@ -116,12 +124,14 @@ class CoevolveVectorEnv(ProgressVectorEnv):
         super().__init__(
             num_envs,
             history,
+            questions=questions,
             update=update,
             update_from=update_from,
             dialogue_samples=dialogue_samples,
             render_mode=render_mode,
             device=device,
             engine=engine,
+            launch=launch,
             autoreset_mode=autoreset_mode,
             copy=copy,
             **unknown,

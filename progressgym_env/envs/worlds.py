@@ -31,7 +31,7 @@ from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 if TYPE_CHECKING:
     from progressgym_env.models.engines import VllmSettings
     from progressgym_env.models.updates import TrainingUpdate
-    from progressgym_env.models.vllm_engine import VllmEngine
+    from progressgym_env.models.vllm_sharing import EngineShare
 
 __all__ = ["MAX_COPIES", "Influence", "JudgeView", "ModelWorld", "World"]
 
@@ -146,6 +146,7 @@ class ModelWorld:
         influence: Coevolve: how the proxy learns; None elsewhere.
         device: where models run.
         engine: how vLLM runs that measures and replies; None leaves it to ``transformers``.
+        launch: the command that training is launched with; None trains in this process.
         tell: called with the name of every phase of work as it begins.
 
     Raises:
@@ -162,14 +163,15 @@ class ModelWorld:
         influence: Influence | None,
         device: str,
         engine: VllmSettings | None,
+        launch: tuple[str, ...] | None,
         tell: Callable[[str], None],
     ) -> None:
         self.history = history
         self._update, self._from_initial = update, from_initial
         self._n_samples, self._influence = n_samples, influence
         self._device, self._tell = device, tell
-        self._engine_settings = engine
-        self._engine: VllmEngine | None = None
+        self._engine_settings, self._launch = engine, launch
+        self._engine: EngineShare | None = None
         self._check_dialogue()
         # None stands for the initial model, which is loaded when first needed.
         self._initial: Model | None = None
@@ -284,7 +286,7 @@ class ModelWorld:
         self._proxy = self._restored(part_of("proxy", state.arrays))
 
     def close(self) -> None:
-        """Let go of all models and the engine; the history, shared with others, keeps its base."""
+        """Let go of all models and the engine; what others share with it stays for them."""
         self._initial = self._examinee = self._proxy = None
         if self._engine is not None:
             self._engine.close()
@@ -306,13 +308,25 @@ class ModelWorld:
 
     def _initial_model(self) -> Model:
         if self._initial is None:
-            initial = self.history.initial_model(device=self._device)
+            initial = self._launching(self.history.initial_model(device=self._device))
             if self._engine_settings is not None:
-                from progressgym_env.models.vllm_engine import start_engine
+                from progressgym_env.models.vllm_sharing import share_engine
 
-                self._engine, initial = start_engine(initial, self._engine_settings)
+                self._engine, initial = share_engine(initial, self._engine_settings)
             self._initial = initial
         return self._initial
+
+    def _launching(self, model: Model) -> Model:
+        if self._launch is None:
+            return model
+        from progressgym_env.models.language import LanguageModel
+
+        if not isinstance(model, LanguageModel):
+            raise InvalidArgumentError(
+                f"launch={' '.join(self._launch)!r}: the models of history {self.history.name!r} "
+                "are no language models and train in this process; leave launch out"
+            )
+        return model.with_launch(self._launch)
 
     def _restored(self, arrays: Mapping[str, NDArray[Any]]) -> Model | None:
         if not arrays:

@@ -24,9 +24,16 @@ from typing import Any
 
 from progressgym_env.errors import HistoryError, unknown_name
 from progressgym_env.files import cache_folder
-from progressgym_env.values.questions import QUESTION_SETS
+from progressgym_env.values.questions import QUESTION_SETS, QuestionSet
 
-__all__ = ["DECLARED", "Checkpoint", "Declaration", "declaration", "prepared_folder"]
+__all__ = [
+    "DECLARED",
+    "Checkpoint",
+    "Declaration",
+    "declaration",
+    "prepared_folder",
+    "prepared_places",
+]
 
 DECLARED = ("histllama-8b", "histllama-70b")
 """Declarations of the package, by name. They are played once they are prepared."""
@@ -85,9 +92,23 @@ def declaration(name: str | Path) -> Declaration:
     raise unknown_name("declaration", str(name), [*DECLARED, "PATH to a TOML file"])
 
 
-def prepared_folder(name: str) -> Path:
-    """Where the history of a declaration of the package lies once it is prepared."""
-    return cache_folder() / "histories" / name
+def prepared_folder(name: str, questions: QuestionSet | None = None) -> Path:
+    """Where the history of a declaration of the package lies once it is prepared.
+
+    Args:
+        name: of the declaration.
+        questions: that it is measured with. Those it declares, and None, have the place of its
+            name; any others have one beside it, which their hash names.
+    """
+    folder = cache_folder() / "histories" / name
+    if questions is None or questions.name == declaration(name).questions:
+        return folder
+    return folder.with_name(f"{name}-{questions.hash[:12]}")
+
+
+def prepared_places(name: str) -> list[Path]:
+    """Wherever the history of a declaration may lie, whatever it was asked."""
+    return [prepared_folder(name), *sorted((cache_folder() / "histories").glob(f"{name}-*"))]
 
 
 def _read(path: Path) -> Declaration:

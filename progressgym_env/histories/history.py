@@ -200,9 +200,7 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
     verify_models(header)
     verify_numbers(header)
     verify_replies(header)
-    if questions is None and header.questions is not None:
-        questions = read_questions(folder / header.questions, header.question_name)
-    questions = questions or load_questions()
+    questions = questions or _questions_in(header)
     if header.question_hash != questions.hash:
         again = (
             "prepare it anew: progressgym history prepare"
@@ -227,11 +225,12 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
 def remeasure(
     folder: Path,
     *,
+    questions: QuestionSet | None = None,
     device: str = "auto",
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> History:
-    """Measure the models of a history folder with the questions in use, and store the records.
+    """Measure the models of a history folder anew, and store the records.
 
     The models and what was planted stay as they are. The new records lie beside the old ones until
     a new header, written in one step, names them: an interrupt leaves the old history or the new
@@ -241,6 +240,7 @@ def remeasure(
     Args:
         folder: a history folder; its models must be whole. Of its records only the open prompts
             and what was planted are needed.
+        questions: to measure with; None are those that the folder holds, or the project's own.
         device: where the models run.
         seed: decides what the models reply.
         progress: called with (stage, centuries done, centuries in all).
@@ -248,6 +248,7 @@ def remeasure(
     Raises:
         HistoryError: the folder is no history, a model is missing or damaged, or the old records
             do not tell the prompts and what was planted any more.
+        QuestionError: the questions in the folder are damaged.
     """
     folder = Path(folder).absolute()
     header = read_header(folder)
@@ -258,7 +259,7 @@ def remeasure(
         )
     verify_models(header)
     prompts, planted = _not_measured(header)
-    names, questions = header.centuries, load_questions()
+    names, questions = header.centuries, questions or _questions_in(header)
     source = source_of(header)
     tell = progress or (lambda stage, done, total: None)
     records = measure_centuries(
@@ -283,6 +284,13 @@ def remeasure(
     finally:
         remove_replaced(folder)
     return read_history(folder)
+
+
+def _questions_in(header: Header) -> QuestionSet:
+    """Those that a folder holds, or the project's own where it holds none."""
+    if header.questions is None:
+        return load_questions()
+    return read_questions(header.folder / header.questions, header.question_name)
 
 
 def _not_measured(header: Header) -> tuple[list[str], FloatArray | None]:

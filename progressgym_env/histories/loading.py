@@ -6,10 +6,12 @@ import os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from weakref import WeakValueDictionary
 
-from progressgym_env.errors import HistoryError, InvalidArgumentError, unknown_name
-from progressgym_env.histories.declared import DECLARED, prepared_folder
-from progressgym_env.histories.folder import HISTORY_FILE
+from progressgym_env.errors import InvalidArgumentError, unknown_name
+from progressgym_env.histories.asked import measured_otherwise, prepared_with
+from progressgym_env.histories.declared import DECLARED
+from progressgym_env.histories.folder import read_header
 from progressgym_env.histories.history import History, read_history
 from progressgym_env.histories.simulated import (
     SPLITS,
@@ -17,6 +19,8 @@ from progressgym_env.histories.simulated import (
     simulated_histories,
     twin,
 )
+from progressgym_env.values.choosing import Questions, resolve_questions
+from progressgym_env.values.questions import QuestionSet
 
 __all__ = ["HISTORIES", "is_named", "load", "load_one"]
 
@@ -29,18 +33,41 @@ ones take a family, as ``"simulated:breaks"``. The declared ones
 
 def load(
     history: str | Path | History | SimulatedHistories,
+    questions: Questions | None = None,
 ) -> History | SimulatedHistories:
     """The history of this name, or in this folder; a ``History`` is returned as it is.
 
+    Environments that are there at the same time share the history of a name or of a folder that
+    has not changed, and with it the base in memory.
+
     Simulated histories are many: their names give a source of them, which draws one an episode.
     They may name a family behind a colon, as ``"simulated-train:leads"``.
+
+    Args:
+        history: a name, a path, or what this function returns.
+        questions: the set that it must be measured with, see
+            :func:`~progressgym_env.values.choosing.resolve_questions`; None takes whichever it was.
+            A declared history can be prepared with several, and this chooses.
 
     Raises:
         InvalidArgumentError: neither a name, nor a path, nor a ``History``.
         UnknownNameError: neither a known name nor a folder, or there is no such family.
         HistoryError: the folder is incomplete, damaged, of another format version, or its records
             were measured with other questions.
+        QuestionError: the questions cannot be had.
     """
+    asked = None if questions is None else resolve_questions(questions)
+    loaded = _loaded(history, questions, asked)
+    if questions is not None and asked is not None and loaded.questions.hash != asked.hash:
+        raise measured_otherwise(history, loaded, questions, asked)
+    return loaded
+
+
+def _loaded(
+    history: str | Path | History | SimulatedHistories,
+    questions: Questions | None,
+    asked: QuestionSet | None,
+) -> History | SimulatedHistories:
     if isinstance(history, History | SimulatedHistories):
         return history
     if not isinstance(history, str | os.PathLike):
@@ -51,10 +78,10 @@ def load(
     if isinstance(history, str) and history not in DECLARED and is_named(history):
         return _load_named(history)
     if history in DECLARED:
-        return _prepared(str(history))
+        return _read_shared(prepared_with(str(history), questions, asked))
     path = Path(history)
     if path.is_dir():
-        return read_history(path)
+        return _read_shared(path)
     raise unknown_name("history", str(history), [*HISTORIES, *DECLARED, "PATH to a history folder"])
 
 
@@ -63,21 +90,30 @@ def is_named(history: str) -> bool:
     return history in (*HISTORIES, *DECLARED) or history.partition(":")[0] in SPLITS
 
 
-def load_one(history: str | Path | History | SimulatedHistories, seed: int = 0) -> History:
+def load_one(
+    history: str | Path | History | SimulatedHistories,
+    seed: int = 0,
+    questions: Questions | None = None,
+) -> History:
     """As :func:`load`; of simulated histories, the one that ``env.reset(seed=seed)`` draws."""
-    loaded = load(history)
+    loaded = load(history, questions)
     return loaded if isinstance(loaded, History) else loaded.of_episode(seed)
 
 
-def _prepared(name: str) -> History:
-    folder = prepared_folder(name)
-    if not (folder / HISTORY_FILE).is_file():
-        raise HistoryError(
-            f"history {name!r} is not prepared on this machine: its models have to be measured "
-            f"once. Run: progressgym history prepare {name} ('progressgym doctor' says whether "
-            "this machine can)"
-        )
-    return read_history(folder)
+_IN_USE: WeakValueDictionary[tuple[object, ...], History] = WeakValueDictionary()
+
+
+def _read_shared(folder: Path) -> History:
+    """The history in ``folder``: the one in use here, with its base, if it is still the same.
+
+    It is read and checked in any case; what may then be shared is the models in memory. Times count
+    as well, for of large files nothing else tells that they have changed.
+    """
+    found = read_history(folder)
+    folder = folder.resolve()
+    stats = [(folder / name).stat() for name in read_header(folder).files]
+    states = tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
+    return _IN_USE.setdefault((folder, found.digest, found.questions.hash, states), found)
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ import numpy as np
 from progressgym_env import __version__
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.files import write_json
-from progressgym_env.histories.declared import Checkpoint, Declaration
+from progressgym_env.histories.declared import Checkpoint, Declaration, prepared_folder
 from progressgym_env.histories.folder import (
     HISTORY_FILE,
     read_header,
@@ -34,7 +34,7 @@ from progressgym_env.histories.records import Exchange, Records, measure_centuri
 from progressgym_env.histories.sources import CheckpointSource
 from progressgym_env.values.questions import QuestionSet
 
-__all__ = ["open_prompts", "prepare"]
+__all__ = ["open_prompts", "place_of", "prepare"]
 
 _PARTS = "measured"
 
@@ -44,6 +44,19 @@ def open_prompts() -> list[str]:
     path = Path(str(files("progressgym_env.histories.embedded") / "open_prompts.json"))
     prompts: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))["prompts"]
     return [prompt for some in prompts.values() for prompt in some]
+
+
+def place_of(name: str, declared: Declaration, questions: QuestionSet, seed: int = 0) -> Path:
+    """The folder that a declaration of the package is prepared in, where none is given.
+
+    Before every question set had a place of its own, any was prepared in that of the name; what was
+    begun there is gone on with there.
+    """
+    folder, wanted = prepared_folder(name), _asked(declared, questions, seed)
+    begun = any(asked == wanted for _, asked in _found(folder))
+    if not begun and (folder / HISTORY_FILE).is_file():
+        begun = read_header(folder).question_hash == questions.hash  # With another seed.
+    return folder if begun else prepared_folder(name, questions)
 
 
 def prepare(
@@ -140,6 +153,16 @@ def _check_folder(out: Path, declared: Declaration, questions: QuestionSet, seed
             "does not exist yet"
         )
     wanted = _asked(declared, questions, seed)
+    for path, asked in _found(out):
+        if asked != wanted:
+            raise InvalidArgumentError(
+                f"{path} was measured for another history, with other questions, another prompt or "
+                "another seed; it would be lost: give another folder, or remove it"
+            )
+
+
+def _found(out: Path) -> list[tuple[Path, object]]:
+    """The files of a preparation, each with a digest of what was asked."""
     found: list[tuple[Path, object]] = []
     if (out / HISTORY_FILE).is_file():
         header = read_header(out)
@@ -150,12 +173,7 @@ def _check_folder(out: Path, declared: Declaration, questions: QuestionSet, seed
         found.append((out / HISTORY_FILE, header.provenance.get("asked")))
     for path in sorted((out / _PARTS).glob("*.json")):
         found.append((path, _key_of(_raw(path)).get("asked")))
-    for path, asked in found:
-        if asked != wanted:
-            raise InvalidArgumentError(
-                f"{path} was measured for another history, with other questions, another prompt or "
-                "another seed; it would be lost: give another folder, or remove it"
-            )
+    return found
 
 
 def _asked(declared: Declaration, questions: QuestionSet, seed: int) -> str:

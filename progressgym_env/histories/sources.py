@@ -73,14 +73,15 @@ class CheckpointSource:
         from progressgym_env.models.loading import BaseSource
 
         device = resolve_device(device)
+        checkpoint = self.checkpoints[century]
+        folder = Path(checkpoint.model).is_dir()
+        if folder:
+            # Also where it is in memory: whoever shares it is to learn of it as others are.
+            _check_unchanged(checkpoint)
         if device not in self._hosts or self._hosts[device][0] != century:
             # Before the next is loaded: two do not fit.
             self._hosts.pop(device, None)
             _give_back()
-            checkpoint = self.checkpoints[century]
-            folder = Path(checkpoint.model).is_dir()
-            if folder:
-                _check_unchanged(checkpoint)
             source = BaseSource(
                 checkpoint.model, None if folder else checkpoint.revision, self.chat_template
             )

@@ -91,7 +91,9 @@ class LanguageHost:
             self.base_dtype: torch.dtype = loaded.model.dtype
             seed_torch(seed, on)
             self.peft_model: Any = get_peft_model(loaded.model, lora)
-            if on.type == "cuda" and not loaded.small and can_compile():
+            # Layers that are spread over GPUs have hooks, which carry what they are given there.
+            spread = hasattr(loaded.model, "hf_device_map")
+            if on.type == "cuda" and not loaded.small and not spread and can_compile():
                 compile_layers(self.causal_lm)
         if not can_merge(self.causal_lm):
             self._merged = None

@@ -32,6 +32,7 @@ from progressgym_env.models.base import PreferenceData, Update
 from progressgym_env.models.compiling import eager
 from progressgym_env.models.engines import Engine
 from progressgym_env.models.host import LanguageHost
+from progressgym_env.models.launched import can_launch, train_launched
 from progressgym_env.models.loading import resolve_device
 from progressgym_env.models.packed_forward import edge_log_probs
 from progressgym_env.models.randomness import random_states_kept, seed_torch
@@ -86,6 +87,9 @@ class LanguageModel:
         questions: the set whose eval split ``values`` measures.
         engine: what measures and replies in place of ``transformers``, as far as it can; handed on
             to what the model becomes.
+        launch: the command that training by ``sft`` and ``dpo`` is launched with, from
+            :func:`~progressgym_env.models.launched.check_launch`; None trains in this process.
+            Handed on likewise.
     """
 
     def __init__(
@@ -94,11 +98,13 @@ class LanguageModel:
         state: AdapterState,
         questions: QuestionSet,
         engine: Engine | None = None,
+        launch: tuple[str, ...] | None = None,
     ) -> None:
         self.host = host
         self.state = state
         self.questions = questions
         self.engine = engine
+        self.launch = launch
 
     @cached_property
     def digest(self) -> str:
@@ -243,7 +249,11 @@ class LanguageModel:
 
     def with_engine(self, engine: Engine | None) -> Self:
         """The same model, measured and replying by ``engine`` (None: ``transformers``)."""
-        return type(self)(self.host, self.state, self.questions, engine)
+        return type(self)(self.host, self.state, self.questions, engine, self.launch)
+
+    def with_launch(self, launch: tuple[str, ...] | None) -> Self:
+        """The same model, trained by what this command launches (None: in this process)."""
+        return type(self)(self.host, self.state, self.questions, self.engine, launch)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The adapter's tensors as arrays: all that tells this model from others of its host."""
@@ -258,7 +268,7 @@ class LanguageModel:
         found = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         check_tensors(found, self.state, "the stored adapter")
         state = {name: found[name].to(like.device, like.dtype) for name, like in self.state.items()}
-        return type(self)(self.host, state, self.questions, self.engine)
+        return self._with_state(state)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's format: ``adapter_config.json`` and safetensors."""
@@ -270,7 +280,13 @@ class LanguageModel:
     ) -> Self:
         if not examples:
             return self
-        state = self.host.trained(
+        if self.launch is not None and can_launch(update):
+            trained = train_launched(self.launch, self.host, self.state, update, examples, seed)
+            return self._with_state(trained)
+        trained = self.host.trained(
             self.state, lambda model, tokenizer: update.train(model, tokenizer, examples, seed)
         )
-        return type(self)(self.host, state, self.questions, self.engine)
+        return self._with_state(trained)
+
+    def _with_state(self, state: AdapterState) -> Self:
+        return type(self)(self.host, state, self.questions, self.engine, self.launch)

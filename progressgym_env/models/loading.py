@@ -18,7 +18,7 @@ from transformers.utils import logging
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.models.base import SMALL_BASE
 from progressgym_env.models.devices import check_device_name
-from progressgym_env.models.memory import check_memory
+from progressgym_env.models.memory import check_memory, spreads
 
 __all__ = [
     "BaseSource",
@@ -124,12 +124,17 @@ class BaseSource:
     chat_template: str | None = None
 
 
-def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase:
+def load_base(
+    base: str | Path | BaseSource, device: torch.device, dtype: torch.dtype | None = None
+) -> LoadedBase:
     """The base on ``device``, with its tokenizer.
 
     Args:
         base: folder, hub name or source of a causal language model.
-        device: where to put it.
+        device: where to put it; a base that is too large for one GPU goes, layer by layer, over all
+            that this process sees, and starts on the first.
+        dtype: that it computes in, where its memory is the caller's affair, too; None takes
+            :func:`base_dtype`, once there is room.
 
     Raises:
         HistoryError: it is not there or cannot be read, its tokenizer lacks what is needed or has
@@ -145,9 +150,12 @@ def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase
     check_output(config, source.model)
     with _told(source):
         n_parameters = count_parameters(config)
-    dtype = base_dtype(n_parameters, device)
-    if n_parameters > SMALL_BASE:
-        check_memory(source.model, n_parameters, dtype, device)
+    spread = False
+    if dtype is None:
+        dtype = base_dtype(n_parameters, device)
+        if n_parameters > SMALL_BASE:
+            check_memory(source.model, n_parameters, dtype, device)
+            spread = spreads(n_parameters, dtype, device)
     with _told(source):
         # Weights come as safetensors or not at all: other formats can hold code.
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -157,8 +165,15 @@ def load_base(base: str | Path | BaseSource, device: torch.device) -> LoadedBase
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,
+            device_map="balanced" if spread else None,
         )
-    model = model.to(device)
+    if not spread:
+        model = model.to(device)
+    elif {"cpu", "disk"} & {*map(str, model.hf_device_map.values())}:
+        raise InvalidArgumentError(
+            f"{source.model} does not fit on the GPUs as they are filled now, and part of it would "
+            "lie in main memory; free them, or choose others with CUDA_VISIBLE_DEVICES"
+        )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise HistoryError(

@@ -8,7 +8,7 @@ import torch
 
 from progressgym_env.errors import InvalidArgumentError
 
-__all__ = ["available_bytes", "check_memory", "gib", "machine_bytes", "needed_bytes"]
+__all__ = ["available_bytes", "check_memory", "gib", "machine_bytes", "needed_bytes", "spreads"]
 
 _WORK = 0.5
 """What measuring takes beside the weights, as a share of them: at 8B, 7.5 GiB beside 15."""
@@ -25,6 +25,21 @@ def available_bytes(device: torch.device) -> int | None:
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
     return machine_bytes("MemAvailable")
+
+
+def spreads(n_parameters: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a model goes over all GPUs that this process sees, as one has too little room."""
+    if device.type != "cuda":
+        return False
+    available = available_bytes(device)
+    alone = available is None or needed_bytes(n_parameters, dtype) <= available
+    return not alone and torch.cuda.device_count() > 1
+
+
+def _all_gpus() -> int:
+    """Free memory of all GPUs that this process sees together."""
+    gpus = (torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    return sum(available_bytes(gpu) or 0 for gpu in gpus)
 
 
 def machine_bytes(field: str) -> int | None:
@@ -55,10 +70,16 @@ def check_memory(name: str, n_parameters: int, dtype: torch.dtype, device: torch
         InvalidArgumentError: says how much is needed, and how much there is.
     """
     needed, available = needed_bytes(n_parameters, dtype), available_bytes(device)
+    if device.type == "cuda" and available is not None:
+        available = max(available, _all_gpus())
     if available is not None and needed > available:
-        other = "a larger GPU" if device.type == "cuda" else "a machine with more memory, or a GPU"
+        other = (
+            "larger or more GPUs"
+            if device.type == "cuda"
+            else "a machine with more memory, or a GPU"
+        )
         raise InvalidArgumentError(
             f"{name} has {n_parameters / 1e9:.1f} billion parameters and needs about {gib(needed)} "
-            f"on {device} ({gib(n_parameters * dtype.itemsize)} of weights in {dtype}); "
+            f"on {device.type} ({gib(n_parameters * dtype.itemsize)} of weights in {dtype}); "
             f"{gib(available)} are free; use {other}"
         )

@@ -20,7 +20,7 @@ def edge_log_probs(model: Any, batch: PackedBatch) -> Tensor:
         batch: packed rows.
 
     Returns:
-        (n_edges,) float32, differentiable.
+        (n_edges,) float32, differentiable, on the device that the model starts on.
     """
     device = model.device
     input_ids = torch.from_numpy(batch.input_ids).to(device)
@@ -35,10 +35,12 @@ def edge_log_probs(model: Any, batch: PackedBatch) -> Tensor:
         position_ids=position_ids,
         use_cache=False,
     ).last_hidden_state
-    rows = torch.from_numpy(batch.edge_row).to(device)
-    nodes = torch.from_numpy(batch.edge_node).to(device)
-    tokens = torch.from_numpy(batch.edge_token).to(device)
+    # Where layers are spread over GPUs, the last may lie elsewhere than the first.
+    rows = torch.from_numpy(batch.edge_row).to(hidden.device)
+    nodes = torch.from_numpy(batch.edge_node).to(hidden.device)
+    tokens = torch.from_numpy(batch.edge_token)
     # Several answers read the same place: the output layer runs once a place.
     places, inverse = torch.unique(rows * input_ids.shape[1] + nodes, return_inverse=True)
     logits = model.get_output_embeddings()(hidden.flatten(0, 1)[places]).float()
-    return torch.log_softmax(logits, dim=-1)[inverse, tokens]
+    found = torch.log_softmax(logits, dim=-1)
+    return found[inverse.to(found.device), tokens.to(found.device)].to(device)

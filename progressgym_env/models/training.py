@@ -12,12 +12,14 @@ forward pass, the file system and the working directory are as before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
@@ -40,6 +42,7 @@ from progressgym_env.models.updates import DPOSettings, SFTSettings, TrainingExa
 __all__ = ["TrainingExample", "train_dpo", "train_sft"]
 
 ADAPTER = "default"
+_REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
 _ORDER_STREAM = 2  # Keeps these draws apart from others made with the same seed.
 
 
@@ -72,7 +75,9 @@ def train_dpo(
         return
     pack = partial(collate_examples, pad_token=tokenizer.pad_token_id, as_preference=True)
     with leaving_no_trace(model) as folder:
-        references = reference_log_probs(model, rows, pack, settings.batch_size)
+        # Where processes share the work, the base may lie in parts, whole only in trl's own pass.
+        alone = n_processes() == 1
+        references = reference_log_probs(model, rows, pack, settings.batch_size) if alone else None
         args = DPOConfig(**trainer_arguments(model, settings, seed, folder), beta=settings.beta)
         columns = preference_columns(rows, references)
         _run(_DPOTrainer, model, tokenizer, args, columns, pack)
@@ -137,16 +142,33 @@ def pass_order(n: int, n_seen: int, rng: np.random.Generator) -> list[int]:
 
 
 def preference_columns(
-    rows: Sequence[EncodedExample], references: tuple[list[float], list[float]]
+    rows: Sequence[EncodedExample], references: tuple[list[float], list[float]] | None
 ) -> dict[str, list[Any]]:
-    """What a trainer on preferences is fed, with the log-probabilities before training."""
+    """What a trainer on preferences is fed, with the log-probabilities before training if known."""
+    known = {} if references is None else dict(zip(_REFERENCES, references, strict=True))
     return {
         "prompt_ids": [row.prompt for row in rows],
         "chosen_ids": [row.replies[0] for row in rows],
         "rejected_ids": [row.replies[1] for row in rows],
-        "ref_chosen_logps": references[0],
-        "ref_rejected_logps": references[1],
+        **known,
     }
+
+
+def n_processes() -> int:
+    """Processes that share this training, each with its part of every batch."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
+
+
+def _share_of(batch_size: int) -> int:
+    """Examples of a batch that each process trains on."""
+    n = n_processes()
+    if batch_size % n:
+        raise InvalidArgumentError(
+            f"batch_size={batch_size} cannot be shared equally by {n} processes; choose a multiple "
+            f"of {n}, or launch as many processes as divide it"
+        )
+    return batch_size // n
 
 
 def check_trainable(model: Any) -> None:
@@ -183,7 +205,7 @@ def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str)
     return {
         "output_dir": folder,
         "learning_rate": settings.rate_for(n_parameters),
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": _share_of(settings.batch_size),
         "num_train_epochs": 1,  # The dataset holds every pass already.
         "train_sampling_strategy": "sequential",
         "weight_decay": settings.weight_decay,
@@ -192,11 +214,12 @@ def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str)
         "lr_scheduler_type": settings.schedule.replace("constant", "constant_with_warmup"),
         "max_length": None,
         "seed": int(np.random.SeedSequence(seed).generate_state(1)[0]),
-        "use_cpu": model.device.type == "cpu",
+        "use_cpu": (model.device.type if n_processes() == 1 else PartialState().device.type)
+        == "cpu",
         # The base's own precision; mixed precision would wrap the forward pass.
         "bf16": False,
         # A large base's activations would take more memory than its weights.
-        "activation_checkpointing": n_parameters > SMALL_BASE,
+        "activation_checkpointing": n_parameters > SMALL_BASE and not _sharding_recomputes(),
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
         "save_strategy": "no",
@@ -204,6 +227,14 @@ def trainer_arguments(model: Any, settings: SFTSettings, seed: int, folder: str)
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def _sharding_recomputes() -> bool:
+    """Whether accelerate's configuration has FSDP recompute activations, which excludes trl's."""
+    return n_processes() > 1 and all(
+        os.environ.get(name, "").lower() == "true"
+        for name in ("ACCELERATE_USE_FSDP", "FSDP_ACTIVATION_CHECKPOINTING")
+    )
 
 
 class _DPOTrainer(DPOTrainer):
@@ -242,7 +273,7 @@ def _run(
         data_collator=pack,
     )
     trainer.remove_callback(PrinterCallback)
-    if "ref" in model.peft_config:
+    if "ref" in model.peft_config and _REFERENCES[0] in columns:
         # trl copies the adapter to compute the reference as it goes; the dataset has it already.
         model.delete_adapter("ref")
         trainer.precompute_ref_logps = True

@@ -1,5 +1,6 @@
 """What the environments measure: dimensions, questions and the value embedding."""
 
+from progressgym_env.values.choosing import resolve_questions
 from progressgym_env.values.dimensions import DIMENSION_KEYS, DIMENSIONS, N_DIMENSIONS, VIEW_KEYS
 from progressgym_env.values.embedding import ValueEmbedding, measure_preferences, measure_values
 from progressgym_env.values.questions import Pair, Question, QuestionSet, load_questions
@@ -16,4 +17,5 @@ __all__ = [
     "load_questions",
     "measure_preferences",
     "measure_values",
+    "resolve_questions",
 ]

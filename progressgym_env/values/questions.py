@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from progressgym_env.errors import QuestionError, unknown_name
 from progressgym_env.values.dimensions import DIMENSION_KEYS, TWO_WAY_KEYS, VIEW_KEYS
@@ -185,6 +185,10 @@ class QuestionSet:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Itself: a set never changes, and Gymnasium copies the arguments of every spec."""
+        return self
 
     def __repr__(self) -> str:
         return f"QuestionSet({self.name!r}, {len(self.eval)} eval, {len(self.train)} train)"

@@ -15,7 +15,6 @@ from progressgym_env.envs.registry import PluginError, make_challenge
 from progressgym_env.errors import InvalidArgumentError, PolicyError, UnknownNameError
 from progressgym_env.histories.history import History
 from progressgym_env.histories.simulated import SimulatedHistories
-from tests.installed import Shelf, install_the_guides_package
 from tests.scripted import scripted_history
 
 NOTES = """
@@ -39,23 +38,11 @@ class Env(FollowEnv):
 """
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Where pip has installed the package of docs/extending.md."""
-    return install_the_guides_package(tmp_path_factory.mktemp("guide"))
-
-
 @pytest.fixture
 def momentum(installed, monkeypatch):
     """That package, for the present process."""
     monkeypatch.syspath_prepend(str(installed))
     return "momentum"
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Shelf(tmp_path)
 
 
 def test_nothing_else_is_installed_where_tests_run():

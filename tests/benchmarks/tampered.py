@@ -22,6 +22,8 @@ from progressgym_env.benchmarks.manifest import Submitter
 from progressgym_env.benchmarks.matrix import Block, Cell, Matrix
 from progressgym_env.benchmarks.retelling import replay_cell
 from progressgym_env.benchmarks.run_folder import RunFolder, matrix_of, read_config
+from progressgym_env.benchmarks.verdict import Verdict
+from progressgym_env.benchmarks.verify import verify
 from progressgym_env.files import file_hash, new_folder, write_json, write_text
 from progressgym_env.histories.history import History
 from progressgym_env.histories.loading import load_one
@@ -189,3 +191,17 @@ class Tamperer:
 def renumbered(matrix: Matrix, **changes: Any) -> Matrix:
     """The matrix with other blocks' parts, for relabelling."""
     return replace(matrix, blocks=tuple(replace(block, **changes) for block in matrix.blocks))
+
+
+def errors(verdict: Verdict) -> str:
+    return "\n".join(map(str, verdict.errors))
+
+
+def found(tamperer: Tamperer, *words: str, **options: Any) -> str:
+    """What is found in a folder that must not pass; it names all ``words``."""
+    verdict = verify(tamperer.folder, **options)
+    assert not verdict.ok
+    said = errors(verdict)
+    for word in words:
+        assert word in said, said
+    return said

@@ -29,6 +29,7 @@ from progressgym_env.benchmarks.run_folder import RunFolder, read_episodes
 from progressgym_env.errors import RunFolderError
 from progressgym_env.files import new_folder
 from tests.benchmarks.damaged import damaged_history
+from tests.benchmarks.loaded import Command, server
 
 COMMAND = [sys.executable, "-m", "progressgym_env.cli", "bench"]
 SIMULATED = Matrix(
@@ -93,6 +94,12 @@ def start(out: Path, *arguments: str, workers: str = "1") -> subprocess.Popen[st
     )  # fmt: skip
 
 
+def start_loaded(out: Path, *arguments: str) -> Command:
+    """As ``start``, with all that it takes long to import there already."""
+    said = out.with_name("said")
+    return Command("bench", *arguments, "--out", str(out), "--workers", "1", said=said)
+
+
 def written(out: Path) -> Mapping[str, int]:
     """When each episode's file was last written."""
     found = {}
@@ -104,7 +111,9 @@ def written(out: Path) -> Mapping[str, int]:
     return found
 
 
-def kill_after(process: subprocess.Popen[str], out: Path, n_steps: int, seconds: float) -> bool:
+def kill_after(
+    process: subprocess.Popen[str] | Command, out: Path, n_steps: int, seconds: float
+) -> bool:
     """Kill all of it once ``n_steps`` more centuries are written; False if it ended before."""
     seen, before = 0, written(out)
     while seen < n_steps and process.poll() is None:
@@ -121,35 +130,34 @@ def kill_after(process: subprocess.Popen[str], out: Path, n_steps: int, seconds:
 
 
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
-    short_history: Path, tmp_path: Path
+    brief_history: Path, tmp_path: Path
 ):
     """Real language models, real training. Original defect 15: half a result passes for one."""
-    arguments = ("--history", str(short_history), *TINY, *MORE)
+    arguments = ("--history", str(brief_history), *TINY, *MORE)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reference = start(whole, *arguments, workers="2")
     _, told = reference.communicate(timeout=600)
     assert reference.returncode == 0, told
     rng = random.Random(0)
-    kills, process, before = 0, start(broken, *arguments), {}
-    gone_on = 0
-    while kills < 20:
-        # Sometimes while it loads, mostly between any two lines of a step.
-        n_steps = rng.choice((0, 1, 1, 1, 2))
-        if kill_after(process, broken, n_steps, rng.uniform(0, 0.3 if n_steps else 4.0)):
-            kills += 1
-        else:
-            assert process.returncode == 0
-            # It was done before the last kills; begin again.
-            shutil.rmtree(broken)
-        assert process.stderr is not None
-        process.stderr.close()
-        if (broken / "config.json").is_file():
-            before = unfinished(broken)
-            gone_on += bool(before)
-            process = start(broken, "--resume")
-        else:
-            shutil.rmtree(broken, ignore_errors=True)
-            before, process = {}, start(broken, *arguments)
+    kills = gone_on = 0
+    with server():
+        while kills < 20:
+            # Sometimes while it loads, mostly between any two lines of a step.
+            n_steps = rng.choice((0, 1, 1, 1, 2))
+            options = to_go_on(broken) or arguments
+            gone_on += bool(unfinished(broken))
+            process = (start_loaded if n_steps else start)(broken, *options)
+            if kill_after(process, broken, n_steps, rng.uniform(0, 0.3 if n_steps else 4.0)):
+                kills += 1
+            else:
+                assert process.returncode == 0, (tmp_path / "said").read_text()
+                # It was done before the last kills; begin again.
+                shutil.rmtree(broken)
+            if isinstance(process, subprocess.Popen) and process.stderr is not None:
+                process.stderr.close()
+    options = to_go_on(broken) or arguments
+    before = unfinished(broken)
+    process = start(broken, *options)
     _, told = process.communicate(timeout=600)
     assert process.returncode == 0, told
     assert results(broken) == results(whole)
@@ -159,8 +167,18 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(
         assert f", {done} of 3 steps done" in first, "it goes on where it was"
 
 
+def to_go_on(out: Path) -> tuple[str, ...]:
+    """Options with which the command goes on there; none where nothing is to be gone on with."""
+    if (out / "config.json").is_file():
+        return ("--resume",)
+    shutil.rmtree(out, ignore_errors=True)
+    return ()
+
+
 def unfinished(out: Path) -> dict[str, int]:
     """Label → centuries done, of the episodes that are begun and not finished."""
+    if not out.exists():
+        return {}
     matrix = resumed(out)
     folder = RunFolder(out, matrix.cells)
     found = {}

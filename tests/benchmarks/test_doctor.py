@@ -42,6 +42,9 @@ def test_what_fits_is_free_memory_against_need(monkeypatch: pytest.MonkeyPatch, 
     assert found["histllama-8b"]["fits_on"] == ["cuda:0", "cuda:1"]
     assert round(found["histllama-8b"]["needs_bytes"] / GIB, 1) == 22.4
     assert found["histllama-70b"]["fits_on"] == ["cuda:1"]
+    gpus = [{**gpu, "device": f"cuda:{index}"} for index in range(4)]
+    monkeypatch.setattr(doctor, "_devices", lambda: [cpu, *gpus])
+    assert doctor.examine()["histories"]["histllama-70b"]["fits_on"] == ["4 GPUs together"]
     (cache_folder() / "histories" / "histllama-8b").mkdir(parents=True)
     (cache_folder() / "histories" / "histllama-8b" / "history.json").touch()
     assert doctor.examine()["histories"]["histllama-8b"]["prepared"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from progressgym_env.benchmarks.bench_config import SHIPPED, matrix_from, named_file
 from progressgym_env.benchmarks.matrix import Block, Matrix, labels
 from progressgym_env.errors import InvalidArgumentError, UnknownNameError
+from progressgym_env.models.engines import VllmSettings
 from tests.benchmarks.made import cell
 
 
@@ -46,6 +49,40 @@ def test_cells_are_in_the_order_of_the_matrix_and_each_is_there_once():
 def test_a_matrix_survives_json():
     matrix = Matrix((Block(), Block(updates=("sft", "dpo"))), "simulated", (0, 3), "cpu", 2)
     assert Matrix.from_dict(matrix.to_dict()) == matrix
+
+
+def test_settings_of_vllm_survive_json_where_results_depend_on_them(tmp_path: Path):
+    text = 'engine = "vllm"\ntensor_parallel_size = 4\ngpu_memory_utilization = 0.6'
+    matrix = matrix_from(toml(tmp_path, text), {})
+    expected = VllmSettings(tensor_parallel_size=4, gpu_memory_utilization=0.6)
+    assert matrix.engine_settings == expected
+    assert matrix.to_dict()["tensor_parallel_size"] == 4
+    again = Matrix.from_dict(matrix.to_dict())
+    assert again == matrix
+    # What only the machine needs is no part of what is compared.
+    assert again.gpu_memory_utilization is None
+    assert again != replace(matrix, tensor_parallel_size=2)
+    by_options = {"engine": "vllm", "tensor_parallel_size": 4, "gpu_memory_utilization": 0.6}
+    assert matrix_from(None, by_options) == matrix
+
+
+def test_a_run_keeps_that_training_is_launched_and_not_the_command(tmp_path: Path):
+    matrix = matrix_from(toml(tmp_path, f'launch = "{sys.executable} -u"'), {})
+    assert matrix.launch == f"{sys.executable} -u"
+    assert matrix.to_dict()["launched"] is True
+    assert "launch" not in matrix.to_dict()
+    assert "launched" not in Matrix().to_dict()
+    with pytest.raises(InvalidArgumentError, match="there is no program 'torchrunn'"):
+        Matrix(launch="torchrunn --nproc-per-node 2")
+
+
+def test_what_is_as_ever_is_written_down_as_ever():
+    """Else runs from before could not go on."""
+    plain = Matrix(engine="vllm", gpu_memory_utilization=0.6)
+    assert plain.to_dict() == Matrix(engine="vllm").to_dict()
+    assert not {"tensor_parallel_size", "gpu_memory_utilization"} & plain.to_dict().keys()
+    assert Matrix(engine="vllm").engine_settings == "vllm"
+    assert Matrix().engine_settings == "transformers"
 
 
 def test_labels_say_what_differs_and_no_more():
@@ -123,6 +160,54 @@ def test_an_option_may_repeat_the_file(tmp_path: Path):
             {},
             InvalidArgumentError,
             "belongs to the challenge predict",
+        ),
+        (
+            "tensor_parallel_size = 2",
+            {},
+            InvalidArgumentError,
+            "tensor_parallel_size=2 is for vLLM, and engine is 'transformers'; leave it out",
+        ),
+        (
+            "gpu_memory_utilization = 0.6",
+            {"engine": "transformers"},
+            InvalidArgumentError,
+            "gpu_memory_utilization=0.6 is for vLLM",
+        ),
+        (
+            "engine = 'vllm'\ntensor_parallel_size = 2",
+            {"tensor_parallel_size": 4},
+            InvalidArgumentError,
+            "--tensor-parallel-size 4 contradicts .* tensor_parallel_size = 2",
+        ),
+        (
+            "engine = 'vllm'\ntensor_parallel_size = 0",
+            {},
+            InvalidArgumentError,
+            "tensor_parallel_size=0 must be 1 or more",
+        ),
+        (
+            "engine = 'vllm'\ntensor_parallel_size = 2.0",
+            {},
+            InvalidArgumentError,
+            "tensor_parallel_size=2.0 must be a whole number",
+        ),
+        (
+            "engine = 'vllm'\ngpu_memory_utilization = 1.5",
+            {},
+            InvalidArgumentError,
+            "gpu_memory_utilization=1.5 must be between 0 and 1",
+        ),
+        (
+            "engine = 'vllm'\ngpu_memory_utilization = 1",
+            {},
+            InvalidArgumentError,
+            "gpu_memory_utilization=1 must be a fraction",
+        ),
+        (
+            "engine = 'vllm'\ntensor_paralel_size = 2",
+            {},
+            UnknownNameError,
+            "did you mean 'tensor_parallel_size'",
         ),
         ("matrix = [1]", {}, InvalidArgumentError, r"matrix\[1\] is 1, must be a table"),
     ],

@@ -6,7 +6,8 @@ import gc
 import subprocess
 import sys
 import warnings
-from collections import Counter
+from importlib.resources import files
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -17,14 +18,19 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from progressgym_env import scoring
 from progressgym_env.agents import HoldAgent, LifelongAgent
-from progressgym_env.histories import History, load
-from progressgym_env.histories.records import measure_centuries
-from progressgym_env.models.language import LanguageModel
 from progressgym_env.models.updates import SFTSettings, SFTUpdate
-from progressgym_env.values.questions import QuestionSet, load_questions
+from tests.quick import few_questions, shortened
 
 # Of nine centuries, as far ahead as can be: an episode then is a single step.
 SHORT = {"steps_ahead": 7, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def short_history(tmp_path_factory):
+    """Three centuries of the embedded history, asked few questions: a tenth of the work."""
+    embedded = Path(str(files("progressgym_env.histories.embedded") / "data"))
+    folder = tmp_path_factory.mktemp("histories") / "short"
+    return str(shortened(embedded, folder, n_centuries=3, questions=few_questions()))
 
 
 def _play(env, agent, seed):
@@ -50,8 +56,9 @@ BRIEFLY = SFTUpdate(SFTSettings(epochs=0.02))
         ("Coevolve", {"history_epochs": 0.1, "examinee_epochs": 0.1}),
     ],
 )
-def test_both_checkers_are_content(challenge, arguments):
-    env = gym.make(f"ProgressGym/{challenge}-v0", update=BRIEFLY, device="cpu", **arguments)
+def test_both_checkers_are_content(challenge, arguments, short_history):
+    arguments = {"history": short_history, "update": BRIEFLY, "device": "cpu", **arguments}
+    env = gym.make(f"ProgressGym/{challenge}-v0", **arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped, skip_render_check=True)
@@ -100,39 +107,46 @@ def test_people_left_to_themselves_follow_their_own_history():
 
 # Two steps, so that a trained examinee is trained on, and so is a proxy that has learned before.
 _EPISODE = """
-import gymnasium as gym, hashlib, torch
+import gymnasium as gym, hashlib, sys, torch
 import progressgym_env
 from progressgym_env.agents import LifelongAgent
 from progressgym_env.models.updates import DPOSettings, DPOUpdate
 torch.set_num_threads(1)
+history, *seeds = sys.argv[1:]
 env = gym.make(
-    "ProgressGym/Coevolve-v0", device="cpu", update=DPOUpdate(DPOSettings(epochs=0.1)),
-    history_epochs=0.1, examinee_epochs=0.2,
+    "ProgressGym/Coevolve-v0", history=history, device="cpu",
+    update=DPOUpdate(DPOSettings(epochs=0.5)), history_epochs=0.1, examinee_epochs=0.5,
 )
-observation, info = env.reset(seed={seed})
-digest, reward = hashlib.sha256(), 0.0
-for step in range(2):
-    observation, reward, _, _, info = env.step(LifelongAgent().predict(observation)[0])
-    digest.update(repr((reward, info["dialogue"])).encode())
-    for key in sorted(observation):
-        digest.update(bytes(memoryview(observation[key]).cast("B")) if key != "century" else b"")
-print(digest.hexdigest(), env.unwrapped.examinee.digest, env.unwrapped.proxy.digest)
+for seed in map(int, seeds):
+    observation, info = env.reset(seed=seed)
+    digest, reward = hashlib.sha256(), 0.0
+    for step in range(2):
+        observation, reward, _, _, info = env.step(LifelongAgent().predict(observation)[0])
+        digest.update(repr((reward, info["dialogue"])).encode())
+        for key in sorted(observation):
+            if key != "century":
+                digest.update(bytes(memoryview(observation[key]).cast("B")))
+    print(digest.hexdigest(), env.unwrapped.examinee.digest, env.unwrapped.proxy.digest)
 """
 
 
-def _in_a_new_process(seed):
-    code = _EPISODE.format(seed=seed)
+def _in_a_new_process(history, *seeds):
+    """A line for each episode, which are played one after another."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
-    )
-    return done.stdout.split()[-3:]
+        [sys.executable, "-c", _EPISODE, history, *map(str, seeds)],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    return done.stdout.splitlines()[-len(seeds) :]
 
 
-def test_same_seed_same_episode_in_every_process():
+def test_same_seed_same_episode_in_every_process(short_history):
     """Original defect 17. Seeds came from the clock."""
-    first = _in_a_new_process(5)
-    assert first == _in_a_new_process(5)
-    assert first != _in_a_new_process(6)
+    (first,) = _in_a_new_process(short_history, 5)
+    # Whatever else was played there before.
+    other, again = _in_a_new_process(short_history, 6, 5)
+    assert again == first
+    for of_one, of_other in zip(first.split(), other.split(), strict=True):
+        assert of_one != of_other
 
 
 def test_training_changes_the_adapter_and_zero_action_changes_nothing():
@@ -165,50 +179,12 @@ def test_an_update_moves_the_values_towards_the_labels(update):
     assert np.corrcoef(moved, goal)[0, 1] > 0.7
 
 
-def _few_questions():
-    """Two questions a dimension and split: enough to measure, train and talk about."""
-    taken, left = [], Counter()
-    for question in load_questions().questions:
-        key = question.split, *sorted(question.upholds)
-        left[key] += 1
-        if left[key] <= 2:
-            taken.append(question)
-    return QuestionSet("few", taken)
-
-
-class _FirstCenturies:
-    """The embedded models, asked another set of questions."""
-
-    def __init__(self):
-        self.history = load("embedded")
-
-    def model(self, century, device, questions):
-        model = self.history.model(century, device)
-        return LanguageModel(model.host, model.state, questions)
-
-    def release(self):
-        self.history.release()
-
-
-@pytest.fixture(scope="module")
-def short_history():
-    """Three centuries of the embedded history, measured with few questions: a tenth of the work."""
-    source, questions = _FirstCenturies(), _few_questions()
-    models = (source.model(century, "cpu", questions) for century in range(3))
-    prompts = source.history.open_prompts
-    records = measure_centuries(models, questions, prompts, np.random.default_rng(0))
-    return History(
-        name="short", names=source.history.names[:3], questions=questions, records=records,
-        source=source, provenance={"synthetic": True},
-    )  # fmt: skip
-
-
 def test_memory_stays_where_it_is_over_twenty_episodes(short_history):
     """Coevolve does everything there is to do: it trains, measures, replies and imitates."""
     process = psutil.Process()
     env = gym.make(
         "ProgressGym/Coevolve-v0", history=short_history, device="cpu",
-        history_epochs=0.5, examinee_epochs=0.5,
+        history_epochs=0.2, examinee_epochs=0.2,
     )  # fmt: skip
     agent, used = LifelongAgent(), []
     for seed in range(20):

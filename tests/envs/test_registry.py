@@ -30,16 +30,10 @@ from progressgym_env.envs.registry import (
 from progressgym_env.errors import InvalidArgumentError, UnknownNameError
 from progressgym_env.scoring import cosine
 from tests.envs.episodes import make, play
-from tests.installed import Shelf, guide_blocks, install_the_guides_package, python
+from tests.installed import guide_blocks, python
 from tests.scripted import scripted_history
 
 every_challenge = pytest.mark.parametrize("challenge", CHALLENGES)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Where pip has installed the package of docs/extending.md."""
-    return install_the_guides_package(tmp_path_factory.mktemp("guide"))
 
 
 @pytest.fixture
@@ -47,12 +41,6 @@ def lead(installed, monkeypatch):
     """That package, for the present process."""
     monkeypatch.syspath_prepend(str(installed))
     return "lead"
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Shelf(tmp_path)
 
 
 # The built-in ones

@@ -32,6 +32,7 @@ from progressgym_env.histories.loading import load_one
 from progressgym_env.models.base import PreferenceData
 from progressgym_env.models.engines import VllmSettings
 from progressgym_env.models.language import LanguageModel
+from progressgym_env.models.updates import SFTSettings, SFTUpdate
 from progressgym_env.models.vllm_engine import VllmEngine, start_engine
 from progressgym_env.values.embedding import prompts_of
 from tests.quick import shortened
@@ -124,7 +125,7 @@ def test_an_environment_plays_with_it_and_ends_it(short: Path):
     world: Any = env.unwrapped._world  # type: ignore[attr-defined]
     engine = world._engine
     assert engine.alive
-    folder = engine._folder
+    folder = engine.engine._folder
     env.close()
     assert not engine.alive
     assert not folder.exists()
@@ -139,6 +140,36 @@ def test_an_environment_plays_with_it_and_ends_it(short: Path):
     env.reset(seed=0)
     env.step(action)
     env.close()
+
+
+def test_two_environments_in_turns_have_one_process_which_ends_with_the_last(short: Path):
+    def made(engine: str = "vllm") -> gym.Env[Any, Any]:
+        return gym.make(
+            "ProgressGym/Follow-v0", history=str(short), update=SFTUpdate(SFTSettings(epochs=0.1)),
+            engine=engine, device="cpu",
+        )  # fmt: skip
+
+    def episode(env: gym.Env[Any, Any], seed: int) -> Iterator[float]:
+        observation, _ = env.reset(seed=seed)
+        for _ in range(2):
+            action = np.sign(observation["preferences"]) / 5
+            observation, reward, *_ = env.step(action.astype(np.float32))
+            yield float(reward)
+
+    one, other = made(), made()
+    together = list(zip(episode(one, 0), episode(other, 1), strict=True))
+    pids = {env.unwrapped._world._engine.pid for env in (one, other)}  # type: ignore[attr-defined]
+    hosts = {id(env.unwrapped.examinee.host) for env in (one, other)}  # type: ignore[attr-defined]
+    assert len(pids) == len(hosts) == 1
+    (pid,) = pids
+    one.close()
+    assert not ends(pid, 0.5)
+    again = next(episode(other, 1))
+    other.close()
+    assert ends(pid, 0.5)
+    assert again == pytest.approx(together[0][1], abs=0.01)
+    apart = [list(episode(made("transformers"), seed)) for seed in (0, 1)]
+    np.testing.assert_allclose(together, np.transpose(apart), atol=0.01)
 
 
 def ends(pid: int, seconds: float = 30.0) -> bool:

@@ -18,7 +18,7 @@ import pytest
 
 from progressgym_env.wrappers import _wandb
 from progressgym_env.wrappers.wandb_sink import TrackingWarning, WandbSink
-from tests.wrappers.wandb_runs import KEY, ROOT, environment, read_run_at, run_folders
+from tests.wrappers.wandb_runs import KEY, ROOT, all_written, environment, read_run_at, run_folders
 from tests.wrappers.wandb_server import serving
 
 # Seconds: five or two are waited for, and a busy machine takes its time, too.
@@ -151,6 +151,7 @@ def test_an_offline_run_is_uploaded_by_the_command_that_is_named(wandb_home: Pat
     with WandbSink(mode="offline", folder=wandb_home, config={"seed": 3}) as sink:
         for step in range(3):
             sink.log({"a": step / 3}, step)
+    all_written()
     command = sink.where.split(": ")[1].split()
     assert command[:2] == ["wandb", "sync"]
     with serving() as server:

@@ -71,6 +71,17 @@ class Run:
         return [json.loads(self.file(path).read_text())["data"] for path in paths]
 
 
+def all_written() -> None:
+    """Wait until everything of the runs that have finished here is on disk.
+
+    ``Run.finish`` does not: wandb's own process may still have the last of it. That process ends
+    when all is written.
+    """
+    import wandb
+
+    wandb.teardown()
+
+
 def run_folders(folder: Path) -> list[Path]:
     """Folders of the runs that were logged in ``folder``."""
     return sorted(p for p in (folder / "wandb").glob("*run-*") if not p.is_symlink())
@@ -83,9 +94,10 @@ def read_run(folder: Path) -> Run:
 
 
 def read_run_at(place: Path) -> Run:
-    """Read the run in a folder of its own."""
+    """Read the run in a folder of its own, which has finished."""
     from wandb.util import get_core_path
 
+    all_written()
     # What `wandb leet inspect` starts, without importing wandb anew.
     (file,) = place.glob("*.wandb")
     command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
