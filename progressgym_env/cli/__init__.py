@@ -55,7 +55,10 @@ Challenge = Annotated[
 Agents = Annotated[
     str,
     typer.Option(
-        metavar="LIST", help="Who plays, separated by commas; `progressgym list` names all."
+        metavar="LIST",
+        help="Who plays, separated by commas; `progressgym list` names all.",
+        # With blanks, at which a narrow column can break.
+        show_default=", ".join(DEFAULT_AGENTS),
     ),
 ]
 HistoryName = Annotated[
@@ -84,7 +87,7 @@ Out = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Folder for the results, new or empty.",
-        show_default="runs/CHALLENGE-HISTORY-NUMBER",
+        show_default="a new one in the folder runs",
     ),
 ]
 Workers = Annotated[

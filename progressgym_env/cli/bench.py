@@ -52,7 +52,7 @@ def bench(
     questions: QuestionsOption = None,
     agents: Annotated[
         str | None,
-        _list_option("Who plays, separated by commas.", "hold,lifelong,extrapolative,oracle"),
+        _list_option("Who plays, separated by commas.", "hold, lifelong, extrapolative, oracle"),
     ] = None,
     challenges: Annotated[
         str | None, _list_option("What is asked of them.", "follow,predict,coevolve")
@@ -98,7 +98,7 @@ def bench(
         typer.Option(
             metavar="FOLDER",
             help="Folder for the results, new or empty; with --resume, the one to go on in.",
-            show_default="runs/bench-HISTORY-NUMBER",
+            show_default="a new one in the folder runs",
         ),
     ] = None,
     resume: Annotated[

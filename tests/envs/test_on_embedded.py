@@ -30,7 +30,7 @@ def short_history(tmp_path_factory):
     """Three centuries of the embedded history, asked few questions: a tenth of the work."""
     embedded = Path(str(files("progressgym_env.histories.embedded") / "data"))
     folder = tmp_path_factory.mktemp("histories") / "short"
-    return str(shortened(embedded, folder, n_centuries=3, questions=few_questions()))
+    return str(shortened(embedded, folder, 3, 8, few_questions()))
 
 
 def _play(env, agent, seed):
@@ -184,7 +184,7 @@ def test_memory_stays_where_it_is_over_twenty_episodes(short_history):
     process = psutil.Process()
     env = gym.make(
         "ProgressGym/Coevolve-v0", history=short_history, device="cpu",
-        history_epochs=0.2, examinee_epochs=0.2,
+        history_epochs=0.2, examinee_epochs=0.2, dialogue_samples=2,
     )  # fmt: skip
     agent, used = LifelongAgent(), []
     for seed in range(20):
