@@ -124,7 +124,7 @@ def test_the_config_says_what_was_played(wandb_home: Path):
     assert config["challenge"] == "predict"
     assert config["arguments"] == {
         "update": "sft", "update_from": "current", "dialogue_samples": 4, "device": "auto",
-        "engine": "transformers",
+        "engine": "transformers", "launch": None, "questions": None,
         "steps_ahead": 2,
     }  # fmt: skip
     assert config["package_version"] == __version__
