@@ -30,9 +30,11 @@ def server() -> Iterator[None]:
     multiprocessing.set_forkserver_preload(LOADED)
     with environment(dict.fromkeys(THREAD_COUNTS, "1")):
         forkserver.ensure_running()
-    yield
-    # Else it would end with the process of the tests.
-    forkserver._forkserver._stop()
+    try:
+        yield
+    finally:
+        # Else it would end with the process of the tests.
+        forkserver._forkserver._stop()
 
 
 class Command:
