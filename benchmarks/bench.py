@@ -319,7 +319,7 @@ def _check_unchanged(path: Path, now: Mapping[str, Any]) -> None:
     if changed:
         again = (
             "; its training was launched, and a command is never taken from a folder: give --launch"
-            if any(".launched:" in line for line in changed) and "launch" not in now
+            if "arguments.launched: True → None" in changed
             else ""
         )
         raise RunFolderError(

@@ -19,10 +19,7 @@ SHIPPED = Path(str(files("progressgym_env.benchmarks"))) / "matrices"
 """Folder of the matrices that come with the package."""
 
 _OF_BLOCK = tuple(entry.name for entry in fields(Block))
-_OF_MATRIX = (
-    "history", "questions", "seeds", "device", "engine", "threads", "tensor_parallel_size",
-    "gpu_memory_utilization", "launch",
-)  # fmt: skip
+_OF_MATRIX = tuple(entry.name for entry in fields(Matrix) if entry.name != "blocks")
 
 
 def named_file(config: str) -> Path:

@@ -88,16 +88,16 @@ class RunConfig:
             steps_ahead=(self.steps_ahead,),
         )
         return Matrix(
-            (block,),
-            self.history,
-            self.seeds,
-            self.device,
-            self.threads,
-            self.engine,
-            self.tensor_parallel_size,
-            self.gpu_memory_utilization,
-            self.questions,
-            self.launch,
+            blocks=(block,),
+            history=self.history,
+            seeds=self.seeds,
+            device=self.device,
+            threads=self.threads,
+            engine=self.engine,
+            tensor_parallel_size=self.tensor_parallel_size,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            questions=self.questions,
+            launch=self.launch,
         )
 
     @property

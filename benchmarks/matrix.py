@@ -27,7 +27,7 @@ KEPT_OF_MACHINE = ("gpu_memory_utilization",)
 OF_MACHINE = (*KEPT_OF_MACHINE, "launch")
 """Of a matrix, what a machine needs and no result depends on but in how it is rounded.
 
-A run does not keep the last: whoever gets its folder would run what stands there.
+Of these, a run keeps ``KEPT_OF_MACHINE``, and no command: whoever gets its folder would run it.
 """
 
 UPDATE_FROM = ("current", "initial")

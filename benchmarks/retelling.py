@@ -171,10 +171,9 @@ def replay(
     device: str,
     on_step: Callable[[int, int, str], None] = lambda done, n_steps, century: None,
     engine: str | VllmSettings = "transformers",
-    launch: str | None = None,
 ) -> EpisodeRecord:
     """Play an episode again in full, with real models, and the actions of its record."""
-    env = cell.make_env(history, device, engine, launch)
+    env = cell.make_env(history, device, engine)
     try:
         return play_episode(env, player, cell.seed, agent_name=cell.agent, on_step=on_step)
     finally:
@@ -191,7 +190,6 @@ def replay_cell(task: Task, report: Callable[[Any], None]) -> EpisodeRecord:
         task.device,
         lambda done, n_steps, century: report(("step", done, n_steps, century)),
         task.engine,
-        task.launch,
     )
 
 

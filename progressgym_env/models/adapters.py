@@ -12,7 +12,7 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from progressgym_env.errors import HistoryError
@@ -158,16 +158,17 @@ def can_merge(model: Any) -> bool:
     )
 
 
-def write_adapter(folder: Path, tensors: bytes, config: LoraConfig) -> None:
+def write_adapter(folder: Path, state: Mapping[str, Tensor], config: LoraConfig) -> None:
     """Write an adapter in peft's format: ``adapter_config.json`` and safetensors.
 
     Args:
         folder: made where it is not there.
-        tensors: the content of ``adapter_model.safetensors``.
+        state: the adapter's tensors, on whatever device.
         config: the settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "adapter_model.safetensors", tensors)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    write_bytes(folder / "adapter_model.safetensors", save(tensors))
     raw = config.to_dict()
     # Where the base lay when the adapter was made means nothing elsewhere.
     raw.update(base_model_name_or_path=None, inference_mode=True)

@@ -19,7 +19,6 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from progressgym_env.models.adapters import (
     AdapterState,
@@ -272,8 +271,7 @@ class LanguageModel:
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's format: ``adapter_config.json`` and safetensors."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.state.items()}
-        write_adapter(folder, save(tensors), self.host.lora_config)
+        write_adapter(folder, self.state, self.host.lora_config)
 
     def _trained(
         self, update: TrainingUpdate, examples: Sequence[TrainingExample], seed: int

@@ -44,6 +44,7 @@ __all__ = [
     "START",
     "can_launch",
     "check_launch",
+    "check_share",
     "train_launched",
 ]
 
@@ -150,15 +151,13 @@ def train_launched(
     """
     # Imported here: whoever only checks a command need not load torch.
     import torch
-    from safetensors.torch import save
 
     from progressgym_env.models.adapters import write_adapter
 
     with tempfile.TemporaryDirectory(prefix="progressgym-training-") as name:
         folder = Path(name)
         write_json(folder / JOB, _job(host, update, examples, seed))
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-        write_adapter(folder / START, save(tensors), host.lora_config)
+        write_adapter(folder / START, state, host.lora_config)
         # What measuring leaves reserved is wanted on the same GPUs.
         torch.cuda.empty_cache()
         _run(_words(launch, host.device), folder)
@@ -238,12 +237,16 @@ def _run(command: Sequence[str], folder: Path) -> None:
             ) from error
         try:
             code = process.wait()
+            # Now: processes that outlive their launcher remove the folder when their input closes.
+            refusal = folder / ERROR
+            refused = refusal.read_text(encoding="utf-8") if refusal.is_file() else None
+            done = code == 0 and (folder / RESULT).is_dir()
+            words = log.read_text(encoding="utf-8", errors="replace").strip()[-_LAST_WORDS:]
         finally:
             _end(process)
-    if (folder / ERROR).is_file():
-        raise InvalidArgumentError(json.loads((folder / ERROR).read_text(encoding="utf-8")))
-    if code != 0 or not (folder / RESULT).is_dir():
-        words = log.read_text(encoding="utf-8", errors="replace").strip()[-_LAST_WORDS:]
+    if refused is not None:
+        raise InvalidArgumentError(json.loads(refused))
+    if not done:
         raise EngineError(
             f"the launched training ended with exit code {code} and no adapter; a benchmark goes "
             f"on at this century with --resume. It said last:\n{words}"

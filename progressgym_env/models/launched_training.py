@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from accelerate.state import PartialState
 from peft import get_peft_model
-from safetensors.torch import save
 from torch.distributed.tensor import DTensor
 
 from progressgym_env.errors import InvalidArgumentError
@@ -59,7 +58,7 @@ def main(folder: Path) -> None:
             write_json(folder / ERROR, str(error))
         raise
     if state.is_main_process:
-        write_adapter(folder / RESULT, save(tensors), lora)
+        write_adapter(folder / RESULT, tensors, lora)
     state.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -98,9 +97,7 @@ def _slot(model: Any) -> dict[str, Any]:
 
 
 def _put(tensors: dict[str, torch.Tensor], model: Any) -> None:
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
+    """Into the adapter, which peft keeps in 32 bits whatever the base computes in."""
     with torch.no_grad():
         for name, tensor in _slot(model).items():
             tensor.copy_(tensors[name])
@@ -112,7 +109,7 @@ def _gathered(model: Any) -> dict[str, torch.Tensor]:
         name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         for name, tensor in _slot(model).items()
     }
-    return {name: t.detach().to("cpu", torch.float32).contiguous() for name, t in whole.items()}
+    return {name: tensor.detach() for name, tensor in whole.items()}
 
 
 def _end_with_the_environment(folder: Path) -> None:

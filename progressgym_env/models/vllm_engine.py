@@ -26,7 +26,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from peft import LoraConfig
-from safetensors.torch import save
 
 from progressgym_env.errors import EngineError, InvalidArgumentError
 from progressgym_env.models.adapters import write_adapter
@@ -220,9 +219,8 @@ class VllmEngine:
         self._require_open()
         folder = self._folder / digest
         if digest not in self._files:
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter.items()}
             try:
-                write_adapter(folder, save(tensors), self._lora)
+                write_adapter(folder, adapter, self._lora)
             except OSError as error:
                 raise EngineError(f"an adapter cannot be handed to vLLM ({error})") from error
             self._files.append(digest)

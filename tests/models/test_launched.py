@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,25 @@ def test_a_program_that_ends_without_a_result_is_said(host: LanguageHost, tmp_pa
         train_launched((str(program),), host, host.fresh, DPO, EXAMPLES, 5)
     program.chmod(0o644)
     with pytest.raises(EngineError, match="could not be launched"):
+        train_launched((str(program),), host, host.fresh, DPO, EXAMPLES, 5)
+
+
+def test_why_it_failed_is_read_before_its_processes_end(
+    host: LanguageHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those that outlive their launcher remove the folder when their input closes."""
+    end = launched._end
+
+    def end_and_remove(process: Any) -> None:
+        end(process)
+        for folder in tmp_path.glob("progressgym-training-*"):
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(launched, "_end", end_and_remove)
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho no GPU is free\nexit 7\n")
+    program.chmod(0o755)
+    with pytest.raises(EngineError, match=r"(?s)exit code 7 and no adapter.*no GPU is free"):
         train_launched((str(program),), host, host.fresh, DPO, EXAMPLES, 5)
 
 
