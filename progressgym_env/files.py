@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "file_hash",
     "new_folder",
     "numbered_folder",
+    "replaced_folder",
     "write_bytes",
     "write_json",
     "write_text",
@@ -103,6 +105,28 @@ def new_folder(path: str | Path) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def replaced_folder(path: str | Path) -> Iterator[Path]:
+    """Lend an empty temporary folder beside ``path``, which takes its place on leaving.
+
+    If the block raises, the temporary folder is removed and ``path`` stays as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}-*.tmp"):
+        shutil.rmtree(left)  # By a run that was killed.
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
 
 
 def numbered_folder(parent: str | Path, stem: str) -> Path:

@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from progressgym_env.cli.build import build_from_text
 from progressgym_env.cli.errors import clean_errors
+from progressgym_env.cli.inspect import inspect_history
 from progressgym_env.cli.options import Device, Json, QuestionsOption
 
 __all__ = ["history_app"]
 
 history_app = typer.Typer(help="Look at histories, and build them.", no_args_is_help=True)
+history_app.command("build")(build_from_text)
+history_app.command("inspect")(inspect_history)
 
 
 @history_app.command("show")

@@ -28,6 +28,7 @@ from progressgym_env.values.questions import QUESTION_SETS, QuestionSet
 
 __all__ = [
     "DECLARED",
+    "IN_FOLDER",
     "Checkpoint",
     "Declaration",
     "declaration",
@@ -37,6 +38,9 @@ __all__ = [
 
 DECLARED = ("histllama-8b", "histllama-70b")
 """Declarations of the package, by name. They are played once they are prepared."""
+
+IN_FOLDER = "in the history's folder"
+"""The revision of a model that lies in its history's folder, whose header knows its files."""
 
 _FOLDER = Path(str(files("progressgym_env.histories") / "declarations"))
 _KEYS = {"name", "questions", "chat_template", "description", "century"}

@@ -6,7 +6,8 @@
     records.safetensors   values, standard_errors, preferences, and planted where there is one
     replies.jsonl         every century's replies to the open and to the influence prompts
     questions.jsonl       the questions that were asked, where they are not the project's own
-    base/, adapters/      the models; a history of full models names them instead
+    base/, adapters/      the models; a history of full models has models/ or names them instead
+    text/, README.md      of a history made of text: what it was made of, and its card
 
 The header names every file with its checksum, so replacing the header replaces the history. Records
 that replace others lie beside them under a name of their own, such as
@@ -20,13 +21,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from progressgym_env.errors import HistoryError
 from progressgym_env.files import file_hash, write_bytes, write_json
-from progressgym_env.histories.declared import Checkpoint
+from progressgym_env.histories.declared import IN_FOLDER, Checkpoint
 from progressgym_env.histories.records import REBUILD, Records, checksums, remedy
 from progressgym_env.values.questions import QuestionSet, load_questions
 
@@ -35,6 +36,7 @@ __all__ = [
     "FORMAT_VERSION",
     "HISTORY_FILE",
     "Header",
+    "inside",
     "read_header",
     "remove_replaced",
     "verify_models",
@@ -96,6 +98,11 @@ class Header:
     questions: str | None
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the models are full ones that lie outside the folder."""
+        return any(checkpoint.revision != IN_FOLDER for checkpoint in self.checkpoints)
+
+    @property
     def synthetic(self) -> bool:
         """Whether the centuries are invented, and so may have planted values."""
         return bool(self.provenance.get("synthetic"))
@@ -113,8 +120,8 @@ def read_header(folder: Path) -> Header:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise HistoryError(
-            f"{folder} holds no {HISTORY_FILE}; give the folder of a history, or build one with "
-            "'progressgym history build-embedded --out FOLDER'"
+            f"{folder} holds no {HISTORY_FILE}; give the folder of a history, or build one: "
+            "'progressgym history build RECIPE --out FOLDER', where it was begun goes on"
         ) from error
     except (OSError, ValueError) as error:
         raise HistoryError(f"{path} cannot be read ({error}); {REBUILD}") from error
@@ -134,7 +141,7 @@ def read_header(folder: Path) -> Header:
         name=raw["name"],
         centuries=tuple(raw["centuries"]),
         base=raw.get("base"),
-        checkpoints=tuple(Checkpoint(**entry) for entry in raw.get("checkpoints", ())),
+        checkpoints=tuple(_checkpoint(folder, entry) for entry in raw.get("checkpoints", ())),
         chat_template=raw.get("chat_template"),
         question_name=str(raw["question_set"].get("name")),
         question_hash=raw["question_set"]["hash"],
@@ -171,6 +178,10 @@ def _check_fields(path: Path, raw: Mapping[str, Any]) -> None:
         named = _are_checkpoints(raw["checkpoints"], centuries)
         allowed = "a list of 'century', 'model' and 'revision', one a century"
         check(named, "'checkpoints'", raw["checkpoints"], allowed)
+        inside = [e["model"] for e in raw["checkpoints"] if e["revision"] == IN_FOLDER]
+        absent = [model for model in inside if f"{model}/config.json" not in files]
+        if absent:
+            raise HistoryError(f"{path}: 'files' lists no {absent[0]}/config.json; {REBUILD}")
         return
     base = raw["base"]
     check(_is_inside(base), "'base'", base, "a path inside the history's folder")
@@ -197,6 +208,7 @@ def _are_checkpoints(entries: object, centuries: Sequence[str]) -> bool:
         and all(isinstance(e, dict) and set(e) == keys for e in entries)
         and all(isinstance(e["model"], str) and isinstance(e["revision"], str) for e in entries)
         and [e["century"] for e in entries] == list(centuries)
+        and all(_is_inside(e["model"]) for e in entries if e["revision"] == IN_FOLDER)
     )
 
 
@@ -207,6 +219,22 @@ def _is_checksum(entry: object) -> bool:
     # In Python, true is an integer too.
     counts = isinstance(size, int) and not isinstance(size, bool)
     return counts and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+
+
+def _checkpoint(folder: Path, entry: Mapping[str, str]) -> Checkpoint:
+    model = entry["model"]
+    if entry["revision"] == IN_FOLDER:
+        model = str(folder / model)
+    return Checkpoint(entry["century"], model, entry["revision"])
+
+
+def inside(header: Header) -> list[Checkpoint]:
+    """The checkpoints that lie in the history's folder, as its header writes them down."""
+    return [
+        replace(c, model=Path(c.model).relative_to(header.folder).as_posix())
+        for c in header.checkpoints
+        if c.revision == IN_FOLDER
+    ]
 
 
 def _only_one(path: Path, files: Iterable[str], pattern: re.Pattern[str], usual: str) -> str:
@@ -226,9 +254,9 @@ def verify_models(header: Header) -> None:
     for name in header.files:
         defect = None if name in (header.numbers, header.replies) else _defect(header, name)
         if defect is not None:
-            raise HistoryError(f"{defect}; {PREPARE if header.checkpoints else REBUILD}")
+            raise HistoryError(f"{defect}; {PREPARE if header.elsewhere else REBUILD}")
     if header.checkpoints:
-        return  # They lie elsewhere, and are looked at when they are loaded.
+        return  # Each is whole by itself; those elsewhere are looked at when they are loaded.
     paths = [header.folder / ADAPTERS / name / _ADAPTER_FILES[0] for name in header.centuries]
     first = _lora_settings(paths[0])
     for path in paths[1:]:
@@ -267,7 +295,7 @@ def verify_replies(header: Header) -> None:
 
 
 def _remedy(header: Header) -> str:
-    if header.checkpoints:
+    if header.elsewhere:
         return PREPARE
     return remedy(header.folder / header.replies, header.centuries)
 
@@ -314,7 +342,8 @@ def write_history(
     """Write the records and then, last, the header that makes the folder a history.
 
     Where the folder is a history already, it stays one until the new header replaces the old.
-    Its models are adapters beside the ``base``, or ``checkpoints`` that lie elsewhere.
+    Its models are adapters beside the ``base``, or ``checkpoints``: elsewhere, or in the folder
+    with the revision ``IN_FOLDER`` and a path that starts there.
     """
     records.check(len(names), len(questions.pairs), str(folder))
     contents = records.encode(names)
@@ -329,9 +358,11 @@ def write_history(
     models: dict[str, Any] = {"base": base}
     if checkpoints:
         models = {"checkpoints": [asdict(c) for c in checkpoints], "chat_template": chat_template}
-    elif base is not None:
-        for part in (folder / base, folder / ADAPTERS):
-            listed += [p.relative_to(folder).as_posix() for p in part.rglob("*") if p.is_file()]
+        beside = [folder / c.model for c in checkpoints if c.revision == IN_FOLDER]
+    else:
+        beside = [] if base is None else [folder / base, folder / ADAPTERS]
+    for part in beside:
+        listed += [p.relative_to(folder).as_posix() for p in part.rglob("*") if p.is_file()]
     header = {
         "format_version": FORMAT_VERSION,
         "name": name,

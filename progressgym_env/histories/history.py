@@ -15,6 +15,7 @@ from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.histories.folder import (
     HISTORY_FILE,
     Header,
+    inside,
     read_header,
     remove_replaced,
     verify_models,
@@ -204,7 +205,7 @@ def read_history(folder: Path, questions: QuestionSet | None = None) -> History:
     if header.question_hash != questions.hash:
         again = (
             "prepare it anew: progressgym history prepare"
-            if header.checkpoints
+            if header.elsewhere
             else f"measure again: progressgym history measure {folder}"
         )
         raise HistoryError(
@@ -252,10 +253,10 @@ def remeasure(
     """
     folder = Path(folder).absolute()
     header = read_header(folder)
-    if header.checkpoints:
+    if header.elsewhere:
         raise HistoryError(
-            f"{folder} is a history of full models, which are measured one after another: "
-            "progressgym history prepare"
+            f"{folder} is a history of full models that lie elsewhere; they are measured one after "
+            "another: progressgym history prepare"
         )
     verify_models(header)
     prompts, planted = _not_measured(header)
@@ -277,6 +278,8 @@ def remeasure(
             name=header.name,
             names=names,
             base=header.base,
+            checkpoints=inside(header),
+            chat_template=header.chat_template,
             questions=questions,
             records=records,
             provenance={**kept, "remeasured_with_seed": seed},

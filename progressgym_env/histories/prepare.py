@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from progressgym_env import __version__
-from progressgym_env.errors import HistoryError, InvalidArgumentError
-from progressgym_env.files import write_json
+from progressgym_env.errors import InvalidArgumentError
 from progressgym_env.histories.declared import Checkpoint, Declaration, prepared_folder
 from progressgym_env.histories.folder import (
     HISTORY_FILE,
@@ -30,7 +28,8 @@ from progressgym_env.histories.folder import (
 )
 from progressgym_env.histories.history import History, read_history
 from progressgym_env.histories.hub import revisions
-from progressgym_env.histories.records import Exchange, Records, measure_centuries
+from progressgym_env.histories.measured import MeasuredPart, joined, key_of, read_part
+from progressgym_env.histories.records import measure_centuries
 from progressgym_env.histories.sources import CheckpointSource
 from progressgym_env.values.questions import QuestionSet
 
@@ -97,16 +96,14 @@ def prepare(
     parts.mkdir(parents=True, exist_ok=True)
     source = CheckpointSource(checkpoints, declared.chat_template)
     streams = np.random.default_rng(seed).spawn(len(checkpoints))
-    measured, all_there = [], True
+    measured, all_there, asked = [], True, _asked(declared, questions, seed)
     for index, checkpoint in enumerate(checkpoints):
-        part = _Part(
+        # Its place decides its random numbers, the device its precision.
+        key = {**asdict(checkpoint), "asked": asked, "index": index, "device": device}
+        part = MeasuredPart(
             parts / f"{checkpoint.century}.json",
-            index,
-            checkpoint,
-            declared,
-            questions,
-            seed,
-            device,
+            key,
+            f"the model {checkpoint.model} of {checkpoint.century}",
         )
         records = part.read()
         if records is None:
@@ -128,7 +125,7 @@ def prepare(
         checkpoints=checkpoints,
         chat_template=declared.chat_template,
         questions=questions,
-        records=_joined(measured),
+        records=joined(measured),
         provenance={
             "synthetic": False,
             "description": declared.description,
@@ -136,7 +133,7 @@ def prepare(
             "torch_version": version("torch"),
             "device": device,
             "seed": seed,
-            "asked": _asked(declared, questions, seed),
+            "asked": asked,
         },
     )
     remove_replaced(out)
@@ -172,7 +169,7 @@ def _found(out: Path) -> list[tuple[Path, object]]:
             )
         found.append((out / HISTORY_FILE, header.provenance.get("asked")))
     for path in sorted((out / _PARTS).glob("*.json")):
-        found.append((path, _key_of(_raw(path)).get("asked")))
+        found.append((path, key_of(read_part(path)).get("asked")))
     return found
 
 
@@ -180,90 +177,3 @@ def _asked(declared: Declaration, questions: QuestionSet, seed: int) -> str:
     """A digest of all that is asked, whichever model it is asked of."""
     told = [declared.name, questions.hash, open_prompts(), declared.chat_template, seed]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def _key_of(raw: Any) -> Mapping[str, Any]:
-    """What a part's content says it was measured of; nothing where it says nothing."""
-    key = raw.get("key") if isinstance(raw, dict) else None
-    return key if isinstance(key, dict) else {}
-
-
-def _raw(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HistoryError(
-            f"{path} is damaged ({error}); remove it, and the century is measured again"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What was measured of one century, as a file."""
-
-    path: Path
-    index: int
-    checkpoint: Checkpoint
-    declared: Declaration
-    questions: QuestionSet
-    seed: int
-    device: str
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """What the measurements depend on."""
-        return {
-            **asdict(self.checkpoint),
-            "asked": _asked(self.declared, self.questions, self.seed),
-            # Its place decides its random numbers, the device its precision.
-            "index": self.index,
-            "device": self.device,
-        }
-
-    def read(self) -> Records | None:
-        """The records, if they are there and were measured of the same."""
-        if not self.path.is_file():
-            return None
-        raw = _raw(self.path)
-        if _key_of(raw) != self.key:
-            return None
-        open_replies, influence_replies = (
-            (tuple(Exchange(**exchange) for exchange in raw[kind]),)
-            for kind in ("open_replies", "influence_replies")
-        )
-        arrays = {
-            name: np.array([raw[name]]) for name in ("values", "standard_errors", "preferences")
-        }
-        return Records(
-            **arrays, open_replies=open_replies, influence_replies=influence_replies, planted=None
-        )
-
-    def write(self, records: Records) -> None:
-        """Store the records of this one century."""
-        content = {
-            "key": self.key,
-            "values": records.values[0].tolist(),
-            "standard_errors": records.standard_errors[0].tolist(),
-            "preferences": records.preferences[0].tolist(),
-            "open_replies": [asdict(exchange) for exchange in records.open_replies[0]],
-            "influence_replies": [asdict(exchange) for exchange in records.influence_replies[0]],
-        }
-        try:
-            write_json(self.path, content)
-        except ValueError as error:
-            raise HistoryError(
-                f"the model {self.checkpoint.model} of {self.checkpoint.century} gave numbers that "
-                f"are none ({error}); check its weights for NaN, and that every dimension has two "
-                "eval questions"
-            ) from error
-
-
-def _joined(records: Sequence[Records]) -> Records:
-    return Records(
-        values=np.concatenate([r.values for r in records]),
-        standard_errors=np.concatenate([r.standard_errors for r in records]),
-        preferences=np.concatenate([r.preferences for r in records]),
-        open_replies=tuple(r.open_replies[0] for r in records),
-        influence_replies=tuple(r.influence_replies[0] for r in records),
-        planted=None,
-    )

@@ -20,7 +20,7 @@ from progressgym_env.errors import HistoryError
 from progressgym_env.files import file_hash
 from progressgym_env.models.base import Model
 from progressgym_env.values.dimensions import N_DIMENSIONS
-from progressgym_env.values.embedding import FloatArray
+from progressgym_env.values.embedding import FloatArray, ValueEmbedding
 from progressgym_env.values.forms import option_orders, render_prompt
 from progressgym_env.values.questions import QuestionSet
 
@@ -190,6 +190,7 @@ def measure_centuries(
     *,
     planted: FloatArray | None = None,
     on_measured: Callable[[int], None] = lambda done: None,
+    on_values: Callable[[ValueEmbedding], None] = lambda embedding: None,
 ) -> Records:
     """The records of a history: values, preferences and replies of every century's model.
 
@@ -200,12 +201,14 @@ def measure_centuries(
         rng: decides what is replied, a stream of its own for every century.
         planted: (n_centuries, 19), what a synthetic history was built to value.
         on_measured: called with the number of centuries done.
+        on_values: called with every century's value embedding.
     """
     asked = influence_prompts(questions)
     embeddings, preferences, open_replies, influence_replies = [], [], [], []
     for model in models:
         (own,) = rng.spawn(1)
         embeddings.append(model.values())
+        on_values(embeddings[-1])
         preferences.append(model.preferences(questions.pairs))
         open_replies.append(_exchanges(open_prompts, model.reply(open_prompts, own)))
         influence_replies.append(_exchanges(asked, model.reply(asked, own)))

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from progressgym_env.errors import HistoryError
-from progressgym_env.histories.declared import Checkpoint
+from progressgym_env.histories.declared import IN_FOLDER, Checkpoint
 from progressgym_env.histories.folder import ADAPTERS, Header
 from progressgym_env.models.base import Model
 from progressgym_env.values.questions import QuestionSet
 
 if TYPE_CHECKING:
-    from progressgym_env.models.language import LanguageHost
+    from progressgym_env.models.language import LanguageHost, LanguageModel
 
-__all__ = ["CheckpointSource", "ModelSource", "source_of"]
+__all__ = ["AdapterSource", "CheckpointSource", "ModelSource", "give_back", "source_of"]
 
 
 class ModelSource(Protocol):
@@ -31,14 +31,15 @@ class ModelSource(Protocol):
         ...
 
 
-class _AdapterSource:
+class AdapterSource:
     """Adapters beside one base, loaded when first asked for; one host a device."""
 
     def __init__(self, folder: Path, base: str, names: tuple[str, ...]) -> None:
         self.folder, self.base, self.names = folder, base, names
         self._hosts: dict[str, LanguageHost] = {}
 
-    def model(self, century: int, device: str, questions: QuestionSet) -> Model:
+    def model(self, century: int, device: str, questions: QuestionSet) -> LanguageModel:
+        """The model of ``century``: its adapter over the base."""
         # Imported here: only whoever wants language models pays for torch.
         from progressgym_env.models.language import (
             LanguageHost,
@@ -57,7 +58,9 @@ class _AdapterSource:
         return LanguageModel(host, host.read_adapter(adapter), questions)
 
     def release(self) -> None:
+        """Let go of the bases in memory."""
         self._hosts.clear()
+        give_back()
 
 
 class CheckpointSource:
@@ -67,7 +70,7 @@ class CheckpointSource:
         self.checkpoints, self.chat_template = checkpoints, chat_template
         self._hosts: dict[str, tuple[int, LanguageHost]] = {}
 
-    def model(self, century: int, device: str, questions: QuestionSet) -> Model:
+    def model(self, century: int, device: str, questions: QuestionSet) -> LanguageModel:
         """The model of ``century``, as it was published: with an adapter that changes nothing."""
         from progressgym_env.models.language import LanguageHost, LanguageModel, resolve_device
         from progressgym_env.models.loading import BaseSource
@@ -75,13 +78,13 @@ class CheckpointSource:
         device = resolve_device(device)
         checkpoint = self.checkpoints[century]
         folder = Path(checkpoint.model).is_dir()
-        if folder:
+        if folder and checkpoint.revision != IN_FOLDER:
             # Also where it is in memory: whoever shares it is to learn of it as others are.
             _check_unchanged(checkpoint)
         if device not in self._hosts or self._hosts[device][0] != century:
             # Before the next is loaded: two do not fit.
             self._hosts.pop(device, None)
-            _give_back()
+            give_back()
             source = BaseSource(
                 checkpoint.model, None if folder else checkpoint.revision, self.chat_template
             )
@@ -92,10 +95,10 @@ class CheckpointSource:
     def release(self) -> None:
         """Let go of the model in memory."""
         self._hosts.clear()
-        _give_back()
+        give_back()
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Let a device have what nothing refers to any more."""
     import torch
 
@@ -120,4 +123,4 @@ def source_of(header: Header) -> ModelSource:
     """Where the models of a history folder come from."""
     if header.base is None:
         return CheckpointSource(header.checkpoints, header.chat_template)
-    return _AdapterSource(header.folder, header.base, header.centuries)
+    return AdapterSource(header.folder, header.base, header.centuries)

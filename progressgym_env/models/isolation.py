@@ -24,12 +24,13 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
     global random states; the current GPU; accelerate's process-wide state; garbage; files.
 
     Args:
-        model: the ``peft.PeftModel`` to be trained.
+        model: the ``peft.PeftModel`` to be trained, or a full model, whose weights then may change.
 
     Yields:
         A temporary folder for the trainer.
     """
-    base = model.get_base_model()
+    adapters = getattr(model, "peft_config", {})
+    base = model.get_base_model() if adapters else model
     was_training = model.training
     # trl hangs its own forward pass on the base, aligns special tokens, turns the cache off.
     configs = [base.config, base.config.get_text_config(), base.generation_config]
@@ -51,7 +52,7 @@ def leaving_no_trace(model: Any) -> Iterator[str]:
             yield folder
         finally:
             for name in ("ref", "reward"):
-                if name in model.peft_config:
+                if name in adapters:
                     model.delete_adapter(name)
             for owner, values in attributes:
                 for name in vars(owner).keys() - values.keys():

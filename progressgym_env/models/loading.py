@@ -28,8 +28,11 @@ __all__ = [
     "count_parameters",
     "load_base",
     "load_tokenizer",
+    "longest_input",
     "quiet_loading",
+    "read_tokenizer",
     "resolve_device",
+    "stored_dtype",
     "torch_device",
 ]
 
@@ -79,6 +82,34 @@ def base_dtype(n_parameters: int, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if large and device.type == "cuda" else torch.float32
 
 
+def longest_input(source: BaseSource) -> int | None:
+    """The tokens that a model can read at most, where its configuration says so.
+
+    Raises:
+        HistoryError: there is no such model.
+    """
+    with _told(source):
+        config = AutoConfig.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
+    most = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def stored_dtype(source: BaseSource) -> torch.dtype:
+    """The precision that a model's weights are published in; 32 bits where it does not say.
+
+    Raises:
+        HistoryError: there is no such model.
+    """
+    with _told(source):
+        config = AutoConfig.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
+    found = getattr(config, "dtype", None)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
 def count_parameters(config: Any) -> int:
     """Parameters of the causal language model of ``config``, shared ones once; loads no weights."""
     with torch.device("meta"):
@@ -125,7 +156,10 @@ class BaseSource:
 
 
 def load_base(
-    base: str | Path | BaseSource, device: torch.device, dtype: torch.dtype | None = None
+    base: str | Path | BaseSource,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    tokenizer: Any = None,
 ) -> LoadedBase:
     """The base on ``device``, with its tokenizer.
 
@@ -135,6 +169,7 @@ def load_base(
             that this process sees, and starts on the first.
         dtype: that it computes in, where its memory is the caller's affair, too; None takes
             :func:`base_dtype`, once there is room.
+        tokenizer: in place of the base's own, which may lack what is needed.
 
     Raises:
         HistoryError: it is not there or cannot be read, its tokenizer lacks what is needed or has
@@ -142,7 +177,7 @@ def load_base(
         InvalidArgumentError: it does not fit into memory.
     """
     source = base if isinstance(base, BaseSource) else BaseSource(str(base))
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source) if tokenizer is None else tokenizer
     with _told(source):
         config = AutoConfig.from_pretrained(
             source.model, revision=source.revision, trust_remote_code=False
@@ -190,12 +225,7 @@ def load_tokenizer(base: str | Path | BaseSource) -> Any:
         HistoryError: there is none, or it lacks a chat template or an end-of-text token.
     """
     source = base if isinstance(base, BaseSource) else BaseSource(str(base))
-    with _told(source):
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            source.model, revision=source.revision, trust_remote_code=False
-        )
-    if source.chat_template is not None:
-        tokenizer.chat_template = source.chat_template
+    tokenizer = read_tokenizer(source)
     if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
         raise HistoryError(
             f"the tokenizer at {source.model} lacks a chat template or an end-of-text token; "
@@ -204,6 +234,21 @@ def load_tokenizer(base: str | Path | BaseSource) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def read_tokenizer(source: BaseSource) -> Any:
+    """The tokenizer of a source, whatever it lacks.
+
+    Raises:
+        HistoryError: there is none.
+    """
+    with _told(source):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
+    if source.chat_template is not None:
+        tokenizer.chat_template = source.chat_template
     return tokenizer
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "AnswerScorer",
     "ValueEmbedding",
     "among_answers",
+    "credited_scores",
     "measure_preferences",
     "measure_values",
     "option_probabilities",
@@ -132,11 +133,7 @@ def measure_values(scorer: AnswerScorer, questions: Sequence[Question]) -> Value
     Raises:
         QuestionError: a dimension has no question.
     """
-    probabilities = option_probabilities(scorer, questions)
-    credited: dict[str, list[float]] = {key: [] for key in DIMENSION_KEYS}
-    for question, p in zip(questions, probabilities, strict=True):
-        for key, option in question.upholds.items():
-            credited[key].append(float(p[option]))
+    credited = _credited(scorer, questions)
     empty = [key for key, scores in credited.items() if not scores]
     if empty:
         raise QuestionError(
@@ -146,6 +143,30 @@ def measure_values(scorer: AnswerScorer, questions: Sequence[Question]) -> Value
     values = np.array([np.mean(credited[key]) for key in DIMENSION_KEYS])
     errors = np.array([_standard_error(credited[key]) for key in DIMENSION_KEYS])
     return ValueEmbedding(values, errors)
+
+
+def _credited(scorer: AnswerScorer, questions: Sequence[Question]) -> dict[str, list[float]]:
+    """Dimension → the probability of the upholding option, for each question that bears on it."""
+    credited: dict[str, list[float]] = {key: [] for key in DIMENSION_KEYS}
+    for question, p in zip(questions, option_probabilities(scorer, questions), strict=True):
+        for key, option in question.upholds.items():
+            credited[key].append(float(p[option]))
+    return credited
+
+
+def credited_scores(
+    questions: Sequence[Question], log_probs: NDArray[np.float32]
+) -> dict[str, list[float]]:
+    """What every question contributes to the value embedding that log-probabilities give.
+
+    Returns:
+        Dimension → for each question that bears on it, in order, the probability of the option
+        that upholds it; its mean is the embedding's value.
+
+    Raises:
+        QuestionError: the log-probabilities belong to other questions, or are none.
+    """
+    return _credited(_Stored(log_probs), questions)
 
 
 def values_from_log_probs(

@@ -11,8 +11,8 @@ from progressgym_env.histories.embedded.fidelity import ReplyQuality, fidelity, 
 from progressgym_env.histories.embedded.grammar import load_grammar
 from progressgym_env.histories.embedded.planted import CENTURIES, SHAPES, planted_values
 from progressgym_env.histories.embedded.tasks import UPRIGHT, make_row_maker
-from progressgym_env.histories.embedded.tokenizer import train_tokenizer
 from progressgym_env.histories.records import Exchange
+from progressgym_env.histories.tokenizer import train_tokenizer
 from progressgym_env.values.dimensions import N_TWO_WAY, TWO_WAY_KEYS, VIEW_KEYS
 from progressgym_env.values.questions import load_questions
 from tests.quick import QUICK

@@ -27,15 +27,15 @@ from progressgym_env.histories.embedded.grammar import load_grammar
 from progressgym_env.histories.embedded.planted import CENTURIES, planted_values
 from progressgym_env.histories.embedded.pretrain import (
     PretrainSettings,
-    new_base,
     pretrain,
     tokenizer_texts,
     weighted_loss,
 )
 from progressgym_env.histories.embedded.tasks import Persona, RowMaker, make_row_maker
-from progressgym_env.histories.embedded.tokenizer import train_tokenizer
 from progressgym_env.histories.history import write_history
 from progressgym_env.histories.records import Records, measure_centuries
+from progressgym_env.histories.scratch import new_llama
+from progressgym_env.histories.tokenizer import train_tokenizer
 from progressgym_env.models.language import LanguageHost, LanguageModel, resolve_device
 from progressgym_env.models.packing import TokenRow
 from progressgym_env.values.embedding import FloatArray, measure_values
@@ -242,7 +242,12 @@ def _build_base(
     tokenizer = train_tokenizer(tokenizer_texts(grammar, streams["tokenizer"]), settings.vocab_size)
     tell("tokenizer", 1, 1)
     maker = make_row_maker(grammar, tokenizer)
-    model: Any = new_base(settings.pretrain, tokenizer, seed).to(device)
+    model: Any = new_llama(
+        tokenizer,
+        hidden_size=settings.pretrain.hidden_size,
+        n_layers=settings.pretrain.n_layers,
+        seed=seed,
+    ).to(device)
     pretrain(model, maker, settings.pretrain, streams["pretrain"], tokenizer.pad_token_id, tell)
     # Adapters are fitted on the base as it is shipped: rounded to 16 bits.
     model.half().save_pretrained(folder)

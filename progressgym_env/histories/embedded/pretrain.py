@@ -30,7 +30,6 @@ __all__ = [
     "REFINE",
     "Phase",
     "PretrainSettings",
-    "new_base",
     "pretrain",
     "tokenizer_texts",
     "weighted_loss",
@@ -114,28 +113,6 @@ def tokenizer_texts(grammar: Grammar, rng: np.random.Generator, n: int = 6000) -
         yield grammar.open_reply(rng, prompt.topic, sides[index % len(sides)], person)
         yield frames[index % len(frames)]
         yield "Yes No Which is A, yes or no? Say which is it. What is it to"
-
-
-def new_base(settings: PretrainSettings, tokenizer: Any, seed: int) -> Any:
-    """A randomly initialised Llama with tied embeddings; 1.1M parameters by default."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.hidden_size * 11 // 4,
-        num_hidden_layers=settings.n_layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
 
 
 def pretrain(

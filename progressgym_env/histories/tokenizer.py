@@ -1,4 +1,4 @@
-"""The embedded models' tokenizer: byte-level BPE with a three-token chat template."""
+"""Tokenizers of models from scratch: byte-level BPE with a three-token chat template."""
 
 from __future__ import annotations
 

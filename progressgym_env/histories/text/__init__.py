@@ -1,0 +1,1 @@
+"""Histories made of text: reading, cleaning, training, measuring and looking at them."""
