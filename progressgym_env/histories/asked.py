@@ -87,11 +87,6 @@ def _remedy(history: object, loaded: History | SimulatedHistories, option: str) 
             f"{leave}: its small models know no other words. For others take real models, such as "
             f"{DECLARED[0]!r}, with: progressgym history prepare {DECLARED[0]} {option}"
         )
-    if history == "histtext-small":
-        return (
-            f"{leave}, or build one that was asked others, named in its recipe under [measure]: "
-            "progressgym history build RECIPE.toml"
-        )
     if loaded.of_full_models and loaded.provenance.get("recipe") is None:
         name = loaded.name if loaded.name in DECLARED else "DECLARATION.toml"
         return (

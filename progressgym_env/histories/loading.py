@@ -22,15 +22,9 @@ from progressgym_env.histories.simulated import (
 from progressgym_env.values.choosing import Questions, resolve_questions
 from progressgym_env.values.questions import QuestionSet
 
-__all__ = ["HISTORIES", "PACKAGED", "is_named", "load", "load_one", "packaged_folder"]
+__all__ = ["HISTORIES", "is_named", "load", "load_one"]
 
-PACKAGED = {
-    "embedded": ("progressgym_env.histories.embedded", "data"),
-    "histtext-small": ("progressgym_env.histories.text", "small"),
-}
-"""Histories that come with the package → the package of Python that they lie in, and the folder."""
-
-HISTORIES = (*PACKAGED, "simulated", "simulated-train", "simulated-test", "simulated-embedded")
+HISTORIES = ("embedded", "simulated", "simulated-train", "simulated-test", "simulated-embedded")
 """Histories known by name. A path to a history folder works wherever a name does, and simulated
 ones take a family, as ``"simulated:breaks"``. The declared ones
 (:data:`~progressgym_env.histories.declared.DECLARED`) are known once they are prepared.
@@ -125,20 +119,13 @@ def _read_shared(folder: Path) -> History:
 @lru_cache(maxsize=8)
 def _load_named(name: str) -> History | SimulatedHistories:
     if name == "simulated-embedded":
-        return twin(_load_packaged("embedded"))
-    return _load_packaged(name) if name in PACKAGED else simulated_histories(name)
+        return twin(_load_embedded())
+    if name != "embedded":
+        return simulated_histories(name)
+    return _load_embedded()
 
 
-@lru_cache(maxsize=len(PACKAGED))
-def _load_packaged(name: str) -> History:
-    return read_history(packaged_folder(name))
-
-
-def packaged_folder(name: str) -> Path:
-    """The folder of a history that comes with the package.
-
-    Raises:
-        KeyError: none does by this name.
-    """
-    package, folder = PACKAGED[name]
-    return Path(str(files(package) / folder))
+@lru_cache(maxsize=1)
+def _load_embedded() -> History:
+    name = "embedded"
+    return read_history(Path(str(files(f"progressgym_env.histories.{name}") / "data")))

@@ -27,7 +27,13 @@ _SPLIT_WORDS = {
 }
 
 
-def write_cards(out: Path, recipe: Recipe, analysis: TextAnalysis, values: MeasuredValues) -> None:
+def write_cards(
+    out: Path,
+    recipe: Recipe,
+    analysis: TextAnalysis,
+    values: MeasuredValues,
+    held_out: Mapping[str, Sequence[str]],
+) -> None:
     """Write ``README.md``, the model card, and ``text/README.md``, the data card.
 
     Args:
@@ -35,11 +41,12 @@ def write_cards(out: Path, recipe: Recipe, analysis: TextAnalysis, values: Measu
         recipe: that it was made by.
         analysis: of its text, with perplexities.
         values: which values differ between its models.
+        held_out: century → titles of the documents that are held out whole.
     """
     raw = json.loads((out / TEXT_FOLDER / REPORT).read_text(encoding="utf-8"))
     report = CorpusReport.from_json(raw)
     write_text(out / "README.md", _model_card(recipe, analysis, values))
-    write_text(out / TEXT_FOLDER / "README.md", _data_card(recipe, analysis, report))
+    write_text(out / TEXT_FOLDER / "README.md", _data_card(recipe, analysis, report, held_out))
 
 
 def _model_card(recipe: Recipe, analysis: TextAnalysis, values: MeasuredValues) -> str:
@@ -135,7 +142,12 @@ def _value_lines(values: MeasuredValues) -> list[str]:
     ]
 
 
-def _data_card(recipe: Recipe, analysis: TextAnalysis, report: CorpusReport) -> str:
+def _data_card(
+    recipe: Recipe,
+    analysis: TextAnalysis,
+    report: CorpusReport,
+    held_out: Mapping[str, Sequence[str]],
+) -> str:
     rows = []
     for text, century in zip(analysis.centuries, report.centuries, strict=True):
         years = "–".join(map(str, dict.fromkeys(text.years)))
@@ -175,6 +187,13 @@ def _data_card(recipe: Recipe, analysis: TextAnalysis, report: CorpusReport) -> 
             *_markdown(
                 ["century", "years", "documents", "passages", "characters", "sources", "dropped"],
                 rows,
+            ),
+            "",
+            "## Held out whole",
+            "",
+            *(
+                f"- {century}: {'; '.join(titles) or 'none'}"
+                for century, titles in held_out.items()
             ),
             "",
             "## Files",

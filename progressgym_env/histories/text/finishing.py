@@ -21,8 +21,13 @@ from progressgym_env.histories.text.analysis import TextAnalysis, analyse
 from progressgym_env.histories.text.cards import write_cards
 from progressgym_env.histories.text.century_models import BASE, MODELS
 from progressgym_env.histories.text.context import STAGES, Context
-from progressgym_env.histories.text.passages import ANALYSIS_FILE
-from progressgym_env.histories.text.perplexity import held_out_of, score, table_of
+from progressgym_env.histories.text.passages import ANALYSIS_FILE, HELD_OUT_FILE
+from progressgym_env.histories.text.perplexity import (
+    held_out_documents,
+    held_out_of,
+    score,
+    table_of,
+)
 from progressgym_env.histories.text.stages import digest_of
 from progressgym_env.histories.text.timeless import Understanding, understanding
 from progressgym_env.histories.text.values_paired import (
@@ -70,8 +75,10 @@ def finish(build: Context, finished: Finished, questions: QuestionSet) -> Histor
     finished.source.release()
     _remove_strangers(build.out, finished)
     write_values(build.text, values)
+    held_out = held_out_documents(build.text, finished.centuries)
+    write_json(build.text / HELD_OUT_FILE, held_out)
     write_json(build.out / _RECIPE, build.recipe.as_dict())
-    write_cards(build.out, build.recipe, analysis, values)
+    write_cards(build.out, build.recipe, analysis, values, held_out)
     write_history(
         build.out,
         name=build.recipe.name,

@@ -14,7 +14,7 @@ from progressgym_env.histories.asked import prepared_with
 from progressgym_env.histories.declared import DECLARED
 from progressgym_env.histories.folder import HISTORY_FILE, read_header
 from progressgym_env.histories.history import History
-from progressgym_env.histories.loading import HISTORIES, PACKAGED, is_named, packaged_folder
+from progressgym_env.histories.loading import HISTORIES, is_named
 from progressgym_env.histories.records import Records
 from progressgym_env.histories.text.analysis import TextAnalysis, analyse, read_analysis
 from progressgym_env.histories.text.corpus import build_corpus
@@ -41,8 +41,6 @@ def folder_of(history: str) -> Path:
     """
     if history in DECLARED:
         return prepared_with(history, None, None)
-    if history in PACKAGED and history != "embedded":
-        return packaged_folder(history)
     if is_named(history):
         raise HistoryError(f"history {history!r} was not built from text; {_REMEDY}")
     path = Path(history)

@@ -7,6 +7,8 @@ A build writes, into the folder ``text`` of its history::
     quarantine.jsonl         records that could not be used: file, line, reason, excerpt
     dropped.jsonl.gz         passages that a filter left out: file, line, reason, detail, excerpt
     analysis.json            what ``progressgym history inspect`` shows
+    values.json              which values differ between the centuries
+    held_out.json            century → titles of the documents that are held out whole
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from progressgym_env.files import write_bytes
 
 __all__ = [
     "ANALYSIS_FILE",
+    "HELD_OUT_FILE",
     "SPLITS",
     "TEXT_FOLDER",
     "Passage",
@@ -31,7 +34,7 @@ __all__ = [
     "write_passages",
 ]
 
-TEXT_FOLDER, ANALYSIS_FILE = "text", "analysis.json"
+TEXT_FOLDER, ANALYSIS_FILE, HELD_OUT_FILE = "text", "analysis.json", "held_out.json"
 _PASSAGES = "passages"
 
 SPLITS = ("train", "document", "passage")

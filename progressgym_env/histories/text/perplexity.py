@@ -20,7 +20,16 @@ from progressgym_env.histories.text.perplexity_table import (
 from progressgym_env.models.language import LanguageModel
 from progressgym_env.models.text_rows import log_likelihoods, passage_rows
 
-__all__ = ["HeldOut", "Scores", "evenly", "held_out_of", "score", "scored_table", "table_of"]
+__all__ = [
+    "HeldOut",
+    "Scores",
+    "evenly",
+    "held_out_documents",
+    "held_out_of",
+    "score",
+    "scored_table",
+    "table_of",
+]
 
 HeldOut = Mapping[str, Mapping[str, Sequence[Passage]]]
 """Split → century → passages."""
@@ -47,6 +56,16 @@ def held_out_of(text_folder: Path, centuries: Sequence[str], most: int) -> HeldO
         for split in HELD_OUT:
             found[split][century] = evenly([p for p in passages if p.split == split], most)
     return found
+
+
+def held_out_documents(text_folder: Path, centuries: Sequence[str]) -> dict[str, list[str]]:
+    """Century → titles of the documents that are held out whole, in alphabetical order."""
+    return {
+        century: sorted(
+            {p.document for p in read_passages(text_folder, century) if p.split == "document"}
+        )
+        for century in centuries
+    }
 
 
 def score(
