@@ -52,7 +52,7 @@ def inspect_history(
         if text:
             _score(history, text, out, device, as_json)
             return
-        from progressgym_env.histories.folder import HISTORY_FILE
+        from progressgym_env.histories.folder import HISTORY_FILE, read_header
         from progressgym_env.histories.text.inspecting import analysis_of, folder_of, values_of
 
         folder = folder_of(history)
@@ -65,7 +65,8 @@ def inspect_history(
                 soft_wrap=True,
             )
         if out is not None:
-            _draw(out, analysis, folder.name)
+            named = (folder / HISTORY_FILE).is_file()
+            _draw(out, analysis, read_header(folder).name if named else folder.name)
         if as_json:
             told = analysis.to_dict()
             told["values"] = None if values is None else asdict(values)
