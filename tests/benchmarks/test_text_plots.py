@@ -144,7 +144,7 @@ def test_one_century_or_rare_words_are_no_reason_to_fail(tmp_path: Path, names: 
     expected = {*STEMS} - {"perplexity-document"} - ({"drift"} if len(names) == 1 else set())
     assert stems == expected
     text = shown(text_parts(found))
-    assert "documents that no model was trained on: there are none" in text
+    assert "documents held out whole: there are none" in text
     assert "–" in text
 
 

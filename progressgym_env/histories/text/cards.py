@@ -148,22 +148,6 @@ def _data_card(
     report: CorpusReport,
     held_out: Mapping[str, Sequence[str]],
 ) -> str:
-    rows = []
-    for text, century in zip(analysis.centuries, report.centuries, strict=True):
-        years = "–".join(map(str, dict.fromkeys(text.years)))
-        dropped = _counted(century.dropped)
-        sources = ", ".join(century.sources)
-        rows.append(
-            [
-                text.name,
-                years,
-                f"{text.documents:,}",
-                f"{text.passages:,}",
-                f"{text.characters:,}",
-                sources,
-                dropped,
-            ]
-        )
     broken = _counted(report.quarantined)
     removed = sum(file.removed for file in report.files)
     repaired: Counter[str] = Counter()
@@ -186,7 +170,7 @@ def _data_card(
             "",
             *_markdown(
                 ["century", "years", "documents", "passages", "characters", "sources", "dropped"],
-                rows,
+                _century_rows(analysis, report),
             ),
             "",
             "## Held out whole",
@@ -206,6 +190,26 @@ def _data_card(
             "",
         ]
     )
+
+
+def _century_rows(analysis: TextAnalysis, report: CorpusReport) -> list[list[str]]:
+    rows = []
+    for text, century in zip(analysis.centuries, report.centuries, strict=True):
+        years = "–".join(map(str, dict.fromkeys(text.years)))
+        dropped = _counted(century.dropped)
+        sources = ", ".join(century.sources)
+        rows.append(
+            [
+                text.name,
+                years,
+                f"{text.documents:,}",
+                f"{text.passages:,}",
+                f"{text.characters:,}",
+                sources,
+                dropped,
+            ]
+        )
+    return rows
 
 
 def _range(shares: Iterable[float]) -> str:

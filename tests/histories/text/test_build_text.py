@@ -1,5 +1,6 @@
 """``progressgym history build``: real text, real models, all stages, and what interrupts them."""
 
+import gzip
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -362,3 +364,22 @@ def test_one_century_is_no_history(text, tmp_path):
     recipe = read_recipe(write_recipe(text, RECIPE.replace("C0*.jsonl", "C019.jsonl")))
     with pytest.raises(HistoryError, match="alone, and a history has two centuries or more"):
         build_history(recipe, tmp_path / "out", device="cpu")
+
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "histtext"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the historical text, ../shared/data/histtext")
+def test_on_real_text_each_model_predicts_its_own_century_best(tmp_path):
+    """A fifteenth of three centuries, and a model of a hundred thousand parameters."""
+    for century in ("C015", "C018", "C021"):
+        with gzip.open(REAL / f"{century}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            some = [line for number, line in enumerate(lines) if number % 30 < 2]
+        (tmp_path / f"{century}.jsonl").write_text("".join(some), encoding="utf-8")
+    recipe = read_recipe(
+        write_recipe(tmp_path, RECIPE.replace("hidden_size = 32", "hidden_size = 64"))
+    )
+    out = tmp_path / "out"
+    build_history(recipe, out, device="cpu")
+    table = read_analysis(out / "text").perplexity
+    assert table.splits["passage"].diagonal_wins == (True, True, True)
