@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 from progressgym_env.errors import HistoryError
 from progressgym_env.histories.declared import Checkpoint
 
-__all__ = ["folder_revision", "hub_access", "revisions"]
+__all__ = ["NO_ANSWER", "folder_revision", "hub_access", "revisions"]
 
 # Of whichever HTTP library the hub's client stands on: no connection, no answer in time.
 _HttpError: type[Exception] = next(k for k in HfHubHTTPError.__mro__ if k.__name__ == "HTTPError")
-_NO_ANSWER: tuple[type[Exception], ...] = (
+NO_ANSWER: tuple[type[Exception], ...] = (
     HfHubHTTPError,
     OfflineModeIsEnabled,
     _HttpError,
@@ -70,7 +70,7 @@ def _revision(checkpoint: Checkpoint) -> str:
         raise HistoryError(
             f"{name} is not on the hub{at} (or is private); correct its name in the declaration"
         ) from error
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return _cached_revision(checkpoint, name, error)
     weights = [s.rfilename for s in found.siblings or () if s.rfilename.endswith(".safetensors")]
     if not weights:
@@ -125,6 +125,6 @@ def hub_access() -> str | None:
         HfApi().model_info("hf-internal-testing/tiny-random-LlamaForCausalLM", timeout=_SECONDS)
     except RepositoryNotFoundError:
         return None  # It answered.
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return " ".join(str(error).split())[:200]
     return None

@@ -11,31 +11,20 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from progressgym_env.errors import HistoryError, InvalidArgumentError
 from progressgym_env.histories.folder import HISTORY_FILE
+from progressgym_env.histories.hub import NO_ANSWER
 from progressgym_env.histories.text.context import STAGES
 from progressgym_env.histories.text.corpus_settings import TextSettings
 from progressgym_env.histories.text.reading import CENTURY_FOLDER, dated_path
 
 __all__ = ["SourceFile", "find_files"]
 
-# Of whichever HTTP library the hub's client stands on: no connection, no answer in time.
-_HttpError: type[Exception] = next(k for k in HfHubHTTPError.__mro__ if k.__name__ == "HTTPError")
-_NO_ANSWER: tuple[type[Exception], ...] = (
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    LocalEntryNotFoundError,
-    _HttpError,
-    OSError,
-)
 _SECONDS = 30.0
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".txt", ".txt.gz")
 
@@ -157,7 +146,7 @@ def _hub_files(source: str, centuries: Sequence[str] | None) -> list[SourceFile]
         info = HfApi().dataset_info(name, revision=wanted or None, timeout=_SECONDS)
     except HFValidationError as error:
         raise _no_data(name, wanted, error) from error
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         raise _no_data(name, wanted, error) from error
     revision = str(info.sha)
     paths = sorted(
@@ -198,7 +187,7 @@ def _fetcher(name: str, path: str, revision: str) -> Callable[[], Path]:
     def fetch() -> Path:
         try:
             return Path(hf_hub_download(name, path, repo_type="dataset", revision=revision))
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _no_data(name, revision, error) from error
 
     return fetch
