@@ -88,10 +88,7 @@ def longest_input(source: BaseSource) -> int | None:
     Raises:
         HistoryError: there is no such model.
     """
-    with _told(source):
-        config = AutoConfig.from_pretrained(
-            source.model, revision=source.revision, trust_remote_code=False
-        )
+    config = _config(source)
     most = getattr(config.get_text_config(), "max_position_embeddings", None)
     return most if isinstance(most, int) and most > 0 else None
 
@@ -102,10 +99,7 @@ def stored_dtype(source: BaseSource) -> torch.dtype:
     Raises:
         HistoryError: there is no such model.
     """
-    with _told(source):
-        config = AutoConfig.from_pretrained(
-            source.model, revision=source.revision, trust_remote_code=False
-        )
+    config = _config(source)
     found = getattr(config, "dtype", None)
     return found if isinstance(found, torch.dtype) else torch.float32
 
@@ -178,10 +172,7 @@ def load_base(
     """
     source = base if isinstance(base, BaseSource) else BaseSource(str(base))
     tokenizer = load_tokenizer(source) if tokenizer is None else tokenizer
-    with _told(source):
-        config = AutoConfig.from_pretrained(
-            source.model, revision=source.revision, trust_remote_code=False
-        )
+    config = _config(source)
     check_output(config, source.model)
     with _told(source):
         n_parameters = count_parameters(config)
@@ -250,6 +241,13 @@ def read_tokenizer(source: BaseSource) -> Any:
     if source.chat_template is not None:
         tokenizer.chat_template = source.chat_template
     return tokenizer
+
+
+def _config(source: BaseSource) -> Any:
+    with _told(source):
+        return AutoConfig.from_pretrained(
+            source.model, revision=source.revision, trust_remote_code=False
+        )
 
 
 @contextmanager

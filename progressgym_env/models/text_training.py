@@ -29,6 +29,7 @@ from progressgym_env.models.base import SMALL_BASE
 from progressgym_env.models.isolation import leaving_no_trace
 from progressgym_env.models.loading import quiet_loading
 from progressgym_env.models.randomness import seed_torch
+from progressgym_env.models.training_batches import IGNORED
 
 __all__ = [
     "IGNORED",
@@ -39,9 +40,6 @@ __all__ = [
     "grouped",
     "train_on_batches",
 ]
-
-IGNORED = -100
-"""The label of a token whose probability is not trained."""
 
 Row = tuple[Sequence[int] | NDArray[np.int32], Sequence[int] | NDArray[np.int32]]
 """Tokens and labels, equally many; ``IGNORED`` is the label of what is not trained."""

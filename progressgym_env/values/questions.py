@@ -33,6 +33,7 @@ __all__ = [
     "Question",
     "QuestionSet",
     "load_questions",
+    "parse_object",
     "read_questions",
 ]
 
@@ -264,7 +265,18 @@ def read_questions(path: Path, name: str | None = None) -> QuestionSet:
     return QuestionSet(name or str(path), questions)
 
 
-def _parse(line: bytes, where: str) -> Question:
+def parse_object(line: bytes, where: str, fields: set[str], kind: str) -> dict[str, Any]:
+    """The object that a line of JSON holds.
+
+    Args:
+        line: in UTF-8.
+        where: file and line, for messages.
+        fields: exactly those that it must have.
+        kind: what it is, for messages.
+
+    Raises:
+        QuestionError: it is no such object.
+    """
     try:
         raw = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -273,12 +285,17 @@ def _parse(line: bytes, where: str) -> Question:
         raise QuestionError(f"{where}: not JSON ({error}); write one object a line") from error
     if not isinstance(raw, dict):
         raise QuestionError(f"{where}: expected an object, got {type(raw).__name__}")
-    if set(raw) != _FIELDS:
-        missing, unknown = sorted(_FIELDS - set(raw)), sorted(set(raw) - _FIELDS)
+    if set(raw) != fields:
+        missing, unknown = sorted(fields - set(raw)), sorted(set(raw) - fields)
         raise QuestionError(
             f"{where}: missing fields {missing}, unknown fields {unknown}; "
-            f"a question has exactly {sorted(_FIELDS)}"
+            f"a {kind} has exactly {sorted(fields)}"
         )
+    return raw
+
+
+def _parse(line: bytes, where: str) -> Question:
+    raw = parse_object(line, where, _FIELDS, "question")
     for name in ("id", "scenario"):
         if not isinstance(raw[name], str) or not raw[name].strip():
             raise QuestionError(f"{where}: field {name!r}: {raw[name]!r} is no text")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from progressgym_env.errors import HistoryError
 from progressgym_env.histories import hub
 from progressgym_env.histories.declared import Checkpoint
+from tests.histories.hub_server import in_place_of_the_hub
 
 
 @pytest.fixture
@@ -52,15 +52,8 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with in_place_of_the_hub(Handler, monkeypatch, tmp_path):
         yield
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.usefixtures("fake_hub")

@@ -6,7 +6,7 @@ import gzip
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from progressgym_env.errors import HistoryError
 from progressgym_env.files import atomic_path, file_hash, write_json
 from progressgym_env.histories.text.cleaning import check_installed, clean_text, pieces
+from progressgym_env.histories.text.context import Progress
 from progressgym_env.histories.text.corpus_report import CenturyReport, CorpusReport, FileReport
 from progressgym_env.histories.text.corpus_settings import TextSettings
 from progressgym_env.histories.text.filtering import REASONS, PassageFilter
@@ -26,12 +27,9 @@ from progressgym_env.histories.text.passages import SPLITS, Passage, write_passa
 from progressgym_env.histories.text.reading import Broken, FileReader, Record, excerpt
 from progressgym_env.histories.text.splitting import split
 
-__all__ = ["DROPPED", "QUARANTINE", "REPORT", "Progress", "build_corpus"]
+__all__ = ["DROPPED", "QUARANTINE", "REPORT", "build_corpus"]
 
 REPORT, QUARANTINE, DROPPED = "report.json", "quarantine.jsonl", "dropped.jsonl.gz"
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 _EVERY = 200
 

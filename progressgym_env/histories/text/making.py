@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from progressgym_env.histories.text.passages import passages_file
 from progressgym_env.histories.text.stages import digest_of, folder_digest
 from progressgym_env.histories.text.timeless import instruction_examples
 from progressgym_env.models.loading import longest_input
-from progressgym_env.models.text_training import TextTrainingSettings, TokenBatch
+from progressgym_env.models.text_training import Row, TextTrainingSettings, TokenBatch
 from progressgym_env.values.choosing import resolve_questions
 from progressgym_env.values.dimensions import DIMENSION_KEYS
 from progressgym_env.values.questions import QUESTION_SETS, QuestionSet
@@ -238,8 +239,7 @@ class Making:
 
             def batches(rng: np.random.Generator, century: str = century) -> list[TokenBatch]:
                 tokenizer, pad = self.maker.tokenizer, self.maker.tokenizer.pad_token_id
-                chats = conversation_rows(tokenizer, self.exchanges, recipe.pretrain.context)
-                main = passes(chats, settings.epochs, settings.batch_tokens, pad, rng)
+                main = passes(self._chats, settings.epochs, settings.batch_tokens, pad, rng)
                 rows = century_rows(tokenizer, self.build.text, century, recipe.pretrain.context)
                 return mixed(main, rows, settings.text_share, settings.batch_tokens, pad, rng)
 
@@ -250,6 +250,12 @@ class Making:
             if recipe.pretrain.method == "full":
                 shutil.rmtree(start)  # As large as the model itself.
         return keys
+
+    @cached_property
+    def _chats(self) -> list[Row]:
+        """The conversations as rows, the same for all centuries."""
+        context = self.recipe.pretrain.context
+        return conversation_rows(self.maker.tokenizer, self.exchanges, context)
 
     def _pretrained(self, century: str) -> Path:
         return self.build.out / STAGES / "pretrained" / century

@@ -14,7 +14,6 @@ File formats (JSON Lines, UTF-8)::
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from progressgym_env.errors import InvalidArgumentError, QuestionError
 from progressgym_env.histories.records import Exchange
 from progressgym_env.values.embedding import AnswerScorer
 from progressgym_env.values.forms import FORMS, VIEW_FORMS, Prompt, render_prompt
-from progressgym_env.values.questions import Question
+from progressgym_env.values.questions import Question, parse_object
 
 __all__ = [
     "Choice",
@@ -235,21 +234,7 @@ def _lines(path: Path, fields: set[str]) -> Iterator[tuple[str, dict[str, Any]]]
         if not line.strip():
             continue
         where = f"{path.name}:{number}"
-        try:
-            raw = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise QuestionError(f"{where}: not UTF-8 ({error}); save the file as UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise QuestionError(f"{where}: not JSON ({error}); write one object a line") from error
-        if not isinstance(raw, dict):
-            raise QuestionError(f"{where}: expected an object, got {type(raw).__name__}")
-        if set(raw) != fields:
-            missing, unknown = sorted(fields - set(raw)), sorted(set(raw) - fields)
-            raise QuestionError(
-                f"{where}: missing fields {missing}, unknown fields {unknown}; "
-                f"a line has exactly {sorted(fields)}"
-            )
-        yield where, raw
+        yield where, parse_object(line, where, fields, "line")
 
 
 def _parse_choice(raw: dict[str, Any], where: str) -> Choice:

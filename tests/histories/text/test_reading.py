@@ -7,7 +7,6 @@ import gzip
 import http.server
 import json
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from progressgym_env.histories.text.corpus import build_corpus
 from progressgym_env.histories.text.corpus_settings import TextSettings
 from progressgym_env.histories.text.finding import find_files
 from progressgym_env.histories.text.reading import Broken, FileReader, Record
+from tests.histories.hub_server import in_place_of_the_hub
 
 SETTINGS = TextSettings()
 REAL = Path("../shared/data/histtext")
@@ -405,19 +405,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, b
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    with in_place_of_the_hub(Handler, monkeypatch, tmp_path) as address:
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        try:
-            yield files
-        finally:
-            server.shutdown()
-            thread.join()
+        yield files
 
 
 def test_a_data_set_of_the_hub_is_read_file_by_file(hub: dict[str, bytes], tmp_path: Path):
