@@ -43,6 +43,8 @@ _MAX_LENGTH = 4096
 _KEPT = 4
 """Adapters that are kept as files; an episode of Coevolve uses two."""
 _ROOM = 4 * _KEPT
+_WORDS = 1500
+"""Bytes of what the process said last that an error holds."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _ENVIRONMENT = {
     # The engine's core beside the server, so that there is one process to end.
@@ -89,10 +91,11 @@ class VllmEngine:
         self._numbers: dict[str, int] = {}
         self._files: list[str] = []
         self._folder = Path(tempfile.mkdtemp(prefix="progressgym-vllm-", dir=_place(adapter_bytes)))
-        self._errors = self._folder / "errors.txt"
+        # Without a name, for a server that has answered with an error removes the folder.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = self._spawn(settings, device)
         # Also where nobody closes it: when it is collected, or the interpreter ends.
-        self._end = weakref.finalize(self, _end, self._process, self._folder)
+        self._end = weakref.finalize(self, _end, self._process, self._folder, self._errors)
         options: dict[str, Any] = {
             "dtype": dtype,
             "enable_lora": True,
@@ -198,16 +201,16 @@ class VllmEngine:
         # Else a vLLM built for GPUs takes one although the CPU was asked for.
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
         try:
-            with self._errors.open("wb") as errors:
-                return subprocess.Popen(
-                    [python, str(_SERVER), str(self._folder)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    env={**os.environ, **_ENVIRONMENT, **hidden},
-                    start_new_session=True,
-                )
+            return subprocess.Popen(
+                [python, str(_SERVER), str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env={**os.environ, **_ENVIRONMENT, **hidden},
+                start_new_session=True,
+            )
         except OSError as error:
+            self._errors.close()
             shutil.rmtree(self._folder)
             raise InvalidArgumentError(
                 f"vLLM cannot be run with {python!r} ({error}); set PROGRESSGYM_VLLM_PYTHON to the "
@@ -275,10 +278,11 @@ class VllmEngine:
         )
 
     def _last_words(self) -> str:
-        if not self._errors.is_file():
-            return ""
-        text = self._errors.read_text(encoding="utf-8", errors="replace").strip()
-        return f". It said last:\n{text[-1500:]}" if text else ""
+        # At a place, for a read that moves on would move where the process writes next.
+        descriptor = self._errors.fileno()
+        start = max(0, os.fstat(descriptor).st_size - _WORDS)
+        text = os.pread(descriptor, _WORDS, start).decode("utf-8", errors="replace").strip()
+        return f". It said last:\n{text}" if text else ""
 
 
 def start_engine(model: Model, settings: VllmSettings) -> tuple[VllmEngine, LanguageModel]:
@@ -315,7 +319,7 @@ def _place(adapter_bytes: int) -> Path | None:
     return _IN_MEMORY if shutil.disk_usage(_IN_MEMORY).free > _ROOM * adapter_bytes else None
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(process: subprocess.Popen[bytes], folder: Path, errors: IO[bytes]) -> None:
     # It leads a group, in which whatever it started is, too, also when it has ended itself.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -325,4 +329,5 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
             # What was not yet written has nobody to read it.
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
+    errors.close()
     shutil.rmtree(folder, ignore_errors=True)
