@@ -86,6 +86,7 @@ def build_corpus(
         records=reading.records,
         quarantined=_sorted(reading.quarantined),
         left_out=_sorted(reading.left_out),
+        shared=tuple(sorted(reading.shared)),
         centuries=tuple(centuries),
     )
     write_json(text_folder / REPORT, report.to_json())
@@ -115,6 +116,8 @@ class _Reading:
         self.lost: list[str] = []
         self.characters: Counter[str] = Counter()
         self.tallies: dict[str, _Tally] = {}
+        self.shared: set[str] = set()
+        self._century_of: dict[str, str] = {}
         self._open: dict[str, IO[str]] = {}
         self._stack = ExitStack()
 
@@ -177,6 +180,8 @@ class _Reading:
         self.characters[record.century] += len(cleaned.text)
         tally.repaired.update(repairs)
         self.known.add(f"{record.century} {record.document}", cleaned.text)
+        if self._century_of.setdefault(record.document, record.century) != record.century:
+            self.shared.add(record.document)
         for text in pieces(
             cleaned.text, self.settings.min_characters, self.settings.max_characters
         ):
@@ -243,7 +248,8 @@ def _filter_and_write(
                     continue
                 counts[found[0]] += 1
                 dropped.write(_dropped_line(passage, file, line, *found))
-            kept = split(kept, settings.held_out_documents, settings.held_out_passages, stream)
+            shares = settings.held_out_documents, settings.held_out_passages
+            kept = split(kept, *shares, stream, reading.shared)
             write_passages(text_folder, name, kept)
             centuries.append(_century_report(name, reading.tallies[name], kept, counts))
     progress("filtering", total, total)

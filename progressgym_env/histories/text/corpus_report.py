@@ -77,6 +77,7 @@ class CorpusReport:
         records: entries found.
         quarantined: reason → records; they are in ``quarantine.jsonl``.
         left_out: century → records of centuries that were not asked for.
+        shared: documents that several centuries have parts of; they are not held out whole.
         centuries: oldest first.
     """
 
@@ -86,6 +87,7 @@ class CorpusReport:
     records: int
     quarantined: dict[str, int]
     left_out: dict[str, int]
+    shared: tuple[str, ...]
     centuries: tuple[CenturyReport, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +106,8 @@ class CorpusReport:
             given = dict(values)
             given["files"] = tuple(FileReport(**file) for file in given["files"])
             given["centuries"] = tuple(CenturyReport(**c) for c in given["centuries"])
-            given["skipped"] = tuple(given["skipped"])
+            for name in ("skipped", "shared"):
+                given[name] = tuple(given[name])
             return cls(**given)
         except (KeyError, TypeError) as error:
             raise HistoryError(

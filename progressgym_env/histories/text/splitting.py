@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,11 @@ _RUN = 4
 
 
 def split(
-    passages: Sequence[Passage], documents: float, runs: float, rng: np.random.Generator
+    passages: Sequence[Passage],
+    documents: float,
+    runs: float,
+    rng: np.random.Generator,
+    elsewhere: Set[str] = frozenset(),
 ) -> list[Passage]:
     """A century's passages with their splits, in the same order.
 
@@ -26,11 +30,13 @@ def split(
         documents: share of its characters to hold out as whole documents.
         runs: share of its characters to hold out as runs of passages of other documents.
         rng: draws which.
+        elsewhere: documents that other centuries have parts of, too. They are not held out whole,
+            for what is held out here would be trained on there.
     """
     sizes: dict[str, int] = {}
     for passage in passages:
         sizes[passage.document] = sizes.get(passage.document, 0) + len(passage.content)
-    out = held_out_documents(sizes, documents, rng)
+    out = held_out_documents(sizes, documents, rng, elsewhere)
     rest = [i for i, passage in enumerate(passages) if passage.document not in out]
     held = _held_out_runs(passages, rest, runs * sum(sizes.values()), rng)
     return [
@@ -43,27 +49,32 @@ def split(
 
 
 def held_out_documents(
-    sizes: dict[str, int], share: float, rng: np.random.Generator
+    sizes: dict[str, int],
+    share: float,
+    rng: np.random.Generator,
+    elsewhere: Set[str] = frozenset(),
 ) -> frozenset[str]:
     """The documents to hold out, drawn among sets that come near ``share`` of the characters.
 
-    At most that share; but of three documents or more at least one, if need be the smallest.
-    Several small documents are preferred to a large one: what a model has learned is then
+    At most that share; but of three documents or more at least one, if need be the smallest of
+    those that may be. Several small documents are preferred to a large one: what a model has learned is then
     measured on several authors. None is held out that has more than half of the century.
 
     Args:
         sizes: characters of every document.
         share: of all characters.
         rng: draws.
+        elsewhere: documents that are not held out.
     """
     total = sum(sizes.values())
     budget = share * total
-    if budget <= 0 or len(sizes) < 3:
+    candidates = {name: size for name, size in sizes.items() if name not in elsewhere}
+    if budget <= 0 or len(sizes) < 3 or not candidates:
         return frozenset()
     best: frozenset[str] = frozenset()
     # A document may fill a third of the share, then half of it, then all of it.
     for part in (1 / 3, 1 / 2, 1):
-        fitting = [name for name, size in sizes.items() if size <= part * budget]
+        fitting = [name for name, size in candidates.items() if size <= part * budget]
         drawn = [_draw(fitting, sizes, budget, rng) for _ in range(_DRAWS)] if fitting else []
         near = [names for names in drawn if _size(names, sizes) >= _NEAR * budget]
         if near:
@@ -71,8 +82,9 @@ def held_out_documents(
         best = max([best, *drawn], key=lambda names: _size(names, sizes))
     if best:
         return best
-    # Every one is larger than the share. Of three or more, the smallest has less than half.
-    return frozenset({min(sizes, key=lambda name: sizes[name])})
+    # Every one is larger than the share.
+    smallest = min(candidates, key=lambda name: sizes[name])
+    return frozenset({smallest} if 2 * sizes[smallest] <= total else ())
 
 
 def _draw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,18 @@ DOES = {
 }
 WHAT = ["the sack of flour", "a broken cart", "the wool", "four candles", "the boat", "warm bread"]
 WHERE = ["by the river", "before the first snow", "on the hill", "near the gate", "in the morning"]
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """A record as HistText has them; a change to None takes a field out."""
+    values = {
+        "creation_year": 1245,
+        "source_dataset": "gutenberg",
+        "content": "And so they rode forth.",
+        "source_document": "A Saga",
+        **changes,
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def sentence(century: str, rng: np.random.Generator) -> str:

@@ -166,6 +166,22 @@ def test_centuries_not_asked_for_are_left_out_and_counted(tmp_path: Path):
     assert [century.name for century in report.centuries] == ["C019"]
 
 
+def test_a_work_of_two_centuries_is_not_held_out_whole(tmp_path: Path):
+    # Both centuries have letters of one collection; it would be held out here and learned there.
+    works = [(f"{century} {i}", century) for century in (1350, 1450) for i in range(3)]
+    works += [("letters", 1350), ("letters", 1450)]
+    write(tmp_path, "a.jsonl", *(record(w, prose((w, y, i)), y) for w, y in works for i in "abcd"))
+    for seed in range(8):
+        report = build(tmp_path, seed=seed)
+        assert report.shared == ("letters",)
+        assert CorpusReport.from_json(report.to_json()) == report
+        for century in ("C014", "C015"):
+            kept = list(read_passages(tmp_path / "text", century))
+            whole = {p.document for p in kept if p.split == "document"}
+            assert len(whole) == 1
+            assert "letters" not in whole
+
+
 def test_progress_is_told(tmp_path: Path):
     write(tmp_path, "a.jsonl", *(record("work", prose(i)) for i in range(5)))
     calls: list[tuple[str, int, int]] = []

@@ -30,20 +30,23 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 @settings(max_examples=30, deadline=None)
-@given(SIZES, SHARES, st.integers(0, 99))
-def test_at_most_the_share_is_held_out_but_of_three_documents_one(sizes, share, seed):
-    held = held_out_documents(sizes, share, rng(seed))
+@given(SIZES, SHARES, st.integers(0, 99), st.sets(st.integers(0, 11), max_size=4))
+def test_at_most_the_share_is_held_out_but_of_three_documents_one(sizes, share, seed, places):
+    elsewhere = {name for i, name in enumerate(sizes) if i in places}
+    held = held_out_documents(sizes, share, rng(seed), elsewhere)
     total = sum(sizes.values())
-    assert held <= set(sizes)
-    assert held == held_out_documents(sizes, share, rng(seed))
-    if len(sizes) < 3 or share == 0:
-        assert not held
-        return
-    assert held
+    allowed = {name: size for name, size in sizes.items() if name not in elsewhere}
+    assert held <= set(allowed)
+    assert held == held_out_documents(sizes, share, rng(seed), elsewhere)
     assert all(2 * sizes[name] <= total for name in held)
-    if sum(sizes[name] for name in held) > share * total:
+    if len(sizes) < 3 or share == 0 or not allowed:
+        assert not held
+    elif not held:
+        # Every one that may be held out is more than half of it.
+        assert all(2 * size > total for size in allowed.values())
+    elif sum(sizes[name] for name in held) > share * total:
         # Then none fits, and it is the smallest.
-        assert [sizes[name] for name in held] == [min(sizes.values())]
+        assert [sizes[name] for name in held] == [min(allowed.values())]
 
 
 def test_several_small_documents_are_preferred_to_a_large_one():
@@ -56,6 +59,18 @@ def test_several_small_documents_are_preferred_to_a_large_one():
         drawn.update(held)
     # Which of them is drawn.
     assert len(drawn) > 30
+
+
+def test_no_document_is_held_out_that_other_centuries_train_on():
+    of = passages(**{f"work{i}": 10 for i in range(20)})
+    elsewhere = {f"work{i}" for i in range(1, 20, 2)}
+    for seed in range(10):
+        out = split(of, 0.2, 0.1, rng(seed), elsewhere)
+        whole = {passage.document for passage in out if passage.split == "document"}
+        assert len(whole) == 4
+        assert not whole & elsewhere
+        # Passages of them are held out as those of others.
+        assert {p.document for p in out if p.split == "passage"} & elsewhere
 
 
 def test_the_share_is_nearly_reached_where_documents_allow():
