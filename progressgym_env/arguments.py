@@ -26,13 +26,20 @@ def check_integer(name: str, value: object, low: int, high: int | None = None) -
     return int(value)
 
 
-def check_number(name: str, value: object, low: float, *, above: bool = False) -> float:
-    """``value`` as a finite float of at least ``low``, or strictly above it.
+def check_number(
+    name: str, value: object, low: float, high: float | None = None, *, above: bool = False
+) -> float:
+    """``value`` as a finite float of at least ``low``, or strictly above it, and at most ``high``.
 
     Raises:
         InvalidArgumentError: it is no such number.
     """
-    allowed = f"a finite number above {low:g}" if above else f"a finite number, {low:g} or more"
+    if above:
+        allowed = f"a finite number above {low:g}" + ("" if high is None else f", up to {high:g}")
+    elif high is None:
+        allowed = f"a finite number, {low:g} or more"
+    else:
+        allowed = f"a finite number from {low:g} to {high:g}"
     error = InvalidArgumentError(f"{name}={value!r} must be {allowed}")
     if isinstance(value, bool | np.bool_):
         raise error
@@ -40,6 +47,8 @@ def check_number(name: str, value: object, low: float, *, above: bool = False) -
         raise error
     number = float(value)
     if not math.isfinite(number) or number < low or (above and number == low):
+        raise error
+    if high is not None and number > high:
         raise error
     return number
 

@@ -167,7 +167,8 @@ def _data_card(
             f"for or full: {_counted(report.left_out)}. Files not read: {len(report.skipped)}. "
             f"Records whose encoding was repaired: {_counted(repaired)}. Control characters "
             f"removed: {removed}. Works that several centuries have parts of, and which are "
-            f"therefore not held out whole: {len(report.shared)}. Licences are those of the sources.",
+            f"therefore not held out whole: {len(report.shared)}. Licences are those of the "
+            "sources.",
             "",
             *_markdown(
                 ["century", "years", "documents", "passages", "characters", "sources", "dropped"],

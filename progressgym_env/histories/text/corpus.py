@@ -180,8 +180,10 @@ class _Reading:
         self.characters[record.century] += len(cleaned.text)
         tally.repaired.update(repairs)
         self.known.add(f"{record.century} {record.document}", cleaned.text)
-        if self._century_of.setdefault(record.document, record.century) != record.century:
-            self.shared.add(record.document)
+        if record.titled:
+            first = self._century_of.setdefault(record.document, record.century)
+            if first != record.century:
+                self.shared.add(record.document)
         for text in pieces(
             cleaned.text, self.settings.min_characters, self.settings.max_characters
         ):

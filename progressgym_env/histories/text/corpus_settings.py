@@ -86,11 +86,11 @@ class TextSettings:
             least = max(1, self.min_century_characters)
             check_integer("max_century_characters", self.max_century_characters, least)
         for name in ("ocr_noise", "max_broken_share"):
-            _check_share(name, getattr(self, name), 1)
+            check_number(name, getattr(self, name), 0, 1)
         for name in ("held_out_documents", "held_out_passages"):
-            _check_share(name, getattr(self, name), 0.5)
+            check_number(name, getattr(self, name), 0, 0.5)
         if self.duplicates is not None:
-            _check_share("duplicates", self.duplicates, 1)
+            check_number("duplicates", self.duplicates, 0, 1)
         if self.language != "" and not _matches(_LANGUAGE, self.language):
             raise InvalidArgumentError(
                 f"language={self.language!r} must be an ISO 639 code such as 'en', or '' for all"
@@ -152,8 +152,3 @@ class TextSettings:
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _check_share(name: str, value: object, high: float) -> None:
-    if check_number(name, value, 0) > high:
-        raise InvalidArgumentError(f"{name}={value!r} must be from 0 to {high:g}")

@@ -40,6 +40,7 @@ class Record:
         document: the work.
         content: not cleaned yet.
         repaired: encodings that its lines turned out to be in.
+        titled: whether ``document`` is a title; else it stands for a place.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Record:
     document: str
     content: str
     repaired: tuple[str, ...] = ()
+    titled: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ class FileReader:
             document=_plain_name(title or f"{self.name}:{line}"),
             content=value["content"],
             repaired=self._take_repaired(),
+            titled=title is not None,
         )
 
     def _plain(self, stream: BinaryIO) -> Record | Broken:
@@ -177,7 +180,8 @@ class FileReader:
         if not content.strip():
             return Broken(self.name, 1, "content is empty", "")
         repaired = self._take_repaired()
-        return Record(self.name, 1, century, year, source, document, content, repaired)
+        # What a file is called says little: there may be a "letters" or a "1" in every folder.
+        return Record(self.name, 1, century, year, source, document, content, repaired, False)
 
     def _take_repaired(self) -> tuple[str, ...]:
         taken = tuple(sorted(set(self._repaired)))

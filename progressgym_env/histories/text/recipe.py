@@ -31,6 +31,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from progressgym_env.arguments import check_choice, check_integer, check_number
 from progressgym_env.errors import HistoryError, InvalidArgumentError, unknown_name
 from progressgym_env.histories.text.corpus_settings import TextSettings
 from progressgym_env.models.base import SMALL_BASE
@@ -69,16 +70,6 @@ RECIPES = ("histtext-small",)
 _FOLDER = Path(str(files("progressgym_env.histories.text") / "recipes"))
 
 
-def _at_least(name: str, value: float, lowest: float, unit: str = "") -> None:
-    if not value >= lowest:
-        raise InvalidArgumentError(f"{name}={value!r} must be at least {lowest}{unit}")
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidArgumentError(f"{name}={value!r} must be in [{low}, {high}]")
-
-
 @dataclass(frozen=True)
 class ScratchSettings:
     """A small Llama from nothing, with a tokenizer of its own.
@@ -106,16 +97,16 @@ class ScratchSettings:
     batch_tokens: int = 4096
 
     def __post_init__(self) -> None:
-        _at_least("vocab_size", self.vocab_size, 300)
-        for name in ("n_layers", "n_heads"):
-            _at_least(name, getattr(self, name), 1)
-        if self.hidden_size < 1 or self.hidden_size % (2 * self.n_heads):
+        check_integer("vocab_size", self.vocab_size, 300)
+        for name in ("n_layers", "n_heads", "hidden_size"):
+            check_integer(name, getattr(self, name), 1)
+        if self.hidden_size % (2 * self.n_heads):
             raise InvalidArgumentError(
                 f"hidden_size={self.hidden_size} must be a multiple of 2 * n_heads, "
                 f"{2 * self.n_heads}"
             )
-        _between("chat_share", self.chat_share, 0.0, 0.9)
-        _training("epochs", self.epochs, self.learning_rate, self.batch_tokens)
+        check_number("chat_share", self.chat_share, 0, 0.9)
+        _check_training(self.epochs, self.learning_rate, self.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -173,14 +164,11 @@ class PretrainSettings:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InvalidArgumentError(
-                f"method={self.method!r} must be one of {', '.join(METHODS)}"
-            )
-        _at_least("rank", self.rank, 1)
-        _at_least("context", self.context, 16, " tokens")
-        _at_least("accumulate", self.accumulate, 1)
-        _training("epochs", self.epochs, self.learning_rate, self.batch_tokens)
+        check_choice("method", self.method, METHODS)
+        check_integer("rank", self.rank, 1)
+        check_integer("context", self.context, 16)
+        check_integer("accumulate", self.accumulate, 1)
+        _check_training(self.epochs, self.learning_rate, self.batch_tokens)
 
     def rate(self, n_parameters: int) -> float:
         """The learning rate for a base of so many parameters."""
@@ -205,8 +193,8 @@ class InstructSettings:
     batch_tokens: int = 2048
 
     def __post_init__(self) -> None:
-        _between("text_share", self.text_share, 0.0, 0.9)
-        _training("epochs", self.epochs, self.learning_rate, self.batch_tokens, allow_none=True)
+        check_number("text_share", self.text_share, 0, 0.9)
+        _check_training(self.epochs, self.learning_rate, self.batch_tokens, none=True)
 
     def rate(self, method: str, n_parameters: int) -> float:
         """The learning rate for a base of so many parameters, trained by ``method``."""
@@ -228,24 +216,20 @@ class MeasureSettings:
     passages: int = 200
 
     def __post_init__(self) -> None:
-        _at_least("passages", self.passages, 2)
+        check_integer("passages", self.passages, 2)
 
 
 def _for_size(rates: tuple[float, float], n_parameters: int) -> float:
     return rates[0] if n_parameters <= SMALL_BASE else rates[1]
 
 
-def _training(
-    name: str, epochs: float, rate: float | None, batch_tokens: int, allow_none: bool = False
+def _check_training(
+    epochs: object, rate: object, batch_tokens: object, *, none: bool = False
 ) -> None:
-    if not ((epochs > 0 or (allow_none and epochs == 0)) and epochs <= _MOST_EPOCHS):
-        allowed = "0 or more" if allow_none else "more than 0"
-        raise InvalidArgumentError(
-            f"{name}={epochs!r} must be {allowed}, and at most {_MOST_EPOCHS}"
-        )
-    if rate is not None and not 0 < rate < 1:
-        raise InvalidArgumentError(f"learning_rate={rate!r} must be in (0, 1)")
-    _at_least("batch_tokens", batch_tokens, 16)
+    check_number("epochs", epochs, 0, _MOST_EPOCHS, above=not none)
+    if rate is not None:
+        check_number("learning_rate", rate, 0, 1, above=True)
+    check_integer("batch_tokens", batch_tokens, 16)
 
 
 @dataclass(frozen=True)
@@ -275,7 +259,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name.strip() or "/" in self.name or self.name.startswith("."):
             raise InvalidArgumentError(f"name={self.name!r} must be a good name of a folder")
-        _at_least("seed", self.seed, 0)
+        check_integer("seed", self.seed, 0)
 
     def as_dict(self) -> dict[str, Any]:
         """All settings, as JSON has them; without the root, which means nothing elsewhere."""

@@ -57,8 +57,9 @@ def held_out_documents(
     """The documents to hold out, drawn among sets that come near ``share`` of the characters.
 
     At most that share; but of three documents or more at least one, if need be the smallest of
-    those that may be. Several small documents are preferred to a large one: what a model has learned is then
-    measured on several authors. None is held out that has more than half of the century.
+    those that may be. Several small documents are preferred to a large one: what a model has
+    learned is then measured on several authors. None is held out that has more than half of the
+    century.
 
     Args:
         sizes: characters of every document.

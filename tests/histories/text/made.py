@@ -50,7 +50,7 @@ def write_centuries(folder: Path, passages: int = 30, documents: int = 5) -> Pat
                 {
                     "creation_year": 1820 + 100 * number + document,
                     "source_dataset": "made",
-                    "source_document": f"Book {document}",
+                    "source_document": f"Book {document} of {century}",
                     "content": " ".join(sentence(century, rng) for _ in range(6)),
                 }
             )

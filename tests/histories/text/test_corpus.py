@@ -182,6 +182,18 @@ def test_a_work_of_two_centuries_is_not_held_out_whole(tmp_path: Path):
             assert "letters" not in whole
 
 
+def test_files_of_one_name_in_two_centuries_are_two_works(tmp_path: Path):
+    for century in ("C014", "C015"):
+        for i in range(3):
+            path = tmp_path / century / f"{i}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("\n\n".join(prose((century, i, j)) for j in range(4)))
+    plain = TextSettings.from_table({**LENIENT.to_json(), "sources": ["."]})
+    report = build(tmp_path, plain)
+    assert report.shared == ()
+    assert all(c.splits["document"]["documents"] == 1 for c in report.centuries)
+
+
 def test_progress_is_told(tmp_path: Path):
     write(tmp_path, "a.jsonl", *(record("work", prose(i)) for i in range(5)))
     calls: list[tuple[str, int, int]] = []

@@ -56,7 +56,7 @@ def test_a_source_that_names_nothing_to_read_is_refused(tmp_path: Path, source: 
         ({"min_characters": 0}, "1 or more"),
         ({"max_characters": 399}, "400 or more"),
         ({"ocr_noise": 1.5}, "from 0 to 1"),
-        ({"duplicates": -0.1}, "0 or more"),
+        ({"duplicates": -0.1}, "from 0 to 1"),
         ({"duplicates": float("nan")}, "finite"),
         ({"min_century_characters": 2.5}, "integer"),
         ({"max_broken_share": True}, "finite number"),
