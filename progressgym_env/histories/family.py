@@ -43,6 +43,8 @@ TIDES: tuple[tuple[str, ...], ...] = (
 )
 """Dimensions that move together, as far as a family has tides."""
 
+_SHARES = ("change", "breaks", "curves", "reversals", "leads", "momentum")
+
 _LEADER_OF = {
     dimension_index(follower): (group, dimension_index(leader))
     for group, (leader, followers) in enumerate(LEADERS.items())
@@ -100,10 +102,11 @@ class Family:
         for entry in fields(self):
             value = getattr(self, entry.name)
             above = entry.name in ("level", "bound")
-            object.__setattr__(self, entry.name, check_number(entry.name, value, 0.0, above=above))
-        for name in ("change", "breaks", "curves", "reversals", "leads", "momentum"):
-            if getattr(self, name) > 1 or (name == "momentum" and self.momentum == 1):
-                raise InvalidArgumentError(f"{name}={getattr(self, name)!r} must be from 0 to 1")
+            high = 1.0 if entry.name in _SHARES else None
+            number = check_number(entry.name, value, 0.0, high, above=above)
+            object.__setattr__(self, entry.name, number)
+        if self.momentum == 1:
+            raise InvalidArgumentError("momentum=1.0 must be below 1")
         if self.breaks + self.curves > 1:
             raise InvalidArgumentError(
                 f"breaks={self.breaks} and curves={self.curves} are shares of all transitions; "
